@@ -1,0 +1,40 @@
+"""gradcam_widget: a microscope for convolutional networks inside a notebook.
+
+The public names are imported when they are first used, so that ``import gradcam_widget`` alone loads
+neither torch nor any widget library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradcam_widget.engine import GradCAM
+    from gradcam_widget.explanation import Explanation
+    from gradcam_widget.layers import Layer
+    from gradcam_widget.widget.explorer import GradCAMWidget
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "GradCAM": "gradcam_widget.engine",
+    "Explanation": "gradcam_widget.explanation",
+    "Layer": "gradcam_widget.layers",
+    "GradCAMWidget": "gradcam_widget.widget.explorer",
+}
+
+__all__ = ["Explanation", "GradCAM", "GradCAMWidget", "Layer", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
