@@ -1,0 +1,270 @@
+"""What a picture is to the engine: any accepted input -> the float tensor that the model sees, and back to pixels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor, nn
+
+__all__ = ["IMAGENET", "Preprocess", "as_inputs", "load_picture", "own_transform", "pixels"]
+
+Transform = Callable[[Image.Image], Tensor]
+
+_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_ACCEPTED = (
+    "a float tensor (C, H, W) or (1, C, H, W), a PIL image, a uint8 array (H, W, 3), a path, "
+    "or a tuple of tensors for a model with several inputs"
+)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The usual way from a photograph to a classifier: resize, crop the centre, normalise.
+
+    Args:
+        resize: length of the picture's shorter side after resizing, in pixels.
+        crop: height and width of the centre crop in pixels; one number for a square.
+        mean: per channel, subtracted from the values in [0, 1].
+        std: per channel, what the difference is divided by.
+        interpolation: of the resizing; PIL's antialiased filters.
+    """
+
+    resize: int
+    crop: int | tuple[int, int]
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The picture as a float32 tensor (3, height, width), normalised."""
+        height, width = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
+        scale = max(self.resize / min(image.size), width / image.width, height / image.height)
+        size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+        image = image.convert("RGB").resize(size, _RESAMPLE[self.interpolation])
+        left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+        image = image.crop((left, top, left + width, top + height))
+        values = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
+        return ((values - mean) / std).contiguous()
+
+    def denormalise(self, tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The uint8 picture (H, W, 3) that a normalised tensor (3, H, W) or (1, 3, H, W) stands for."""
+        return _denormalise(tensor.reshape(tensor.shape[-3:]), self.mean, self.std)
+
+
+IMAGENET = Preprocess(resize=256, crop=224)
+
+
+def own_transform(model: nn.Module) -> Transform | None:
+    """The transform that the model itself names, or None.
+
+    Known are a callable attribute ``transform`` (the models of `gradcam_widget.models` have one) and timm's
+    ``pretrained_cfg`` (input size, crop, mean, std).
+    """
+    transform = getattr(model, "transform", None)
+    if callable(transform) and not isinstance(transform, nn.Module):
+        return transform  # type: ignore[no-any-return]
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    if isinstance(config, Mapping) and "input_size" in config:
+        _, height, width = config["input_size"]
+        fraction = float(config.get("crop_pct") or 0.875)
+        return Preprocess(
+            resize=int(min(height, width) / fraction),
+            crop=(int(height), int(width)),
+            mean=tuple(config.get("mean", IMAGENET.mean)),
+            std=tuple(config.get("std", IMAGENET.std)),
+            interpolation="bicubic" if config.get("interpolation") == "bicubic" else "bilinear",
+        )
+    return None
+
+
+def load_picture(image: object) -> Image.Image:
+    """An RGB picture from a PIL image, a uint8 array (H, W), (H, W, 3) or (H, W, 4), or a path.
+
+    The orientation in EXIF data is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        TypeError: for anything else. ValueError: for an array of the wrong shape or dtype, a picture without
+            pixels or too large to be safe, and a file that is not a picture. FileNotFoundError: for a missing file.
+    """
+    if isinstance(image, (str, Path)):
+        return _open(Path(image))
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, Image.Image):
+        return _rgb(image, "image")
+    raise TypeError(f"image: expected {_ACCEPTED}; got {type(image).__name__}")
+
+
+def _open(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise FileNotFoundError(f"image: there is no file {str(path)!r}; check the path")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                return _rgb(opened, f"image {path.name!r}")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"image: {path.name!r} has more pixels than is safe to unpack ({error}); scale it down first"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"image: {path.name!r} is not a picture that Pillow can read; give a PNG, JPEG or WebP file"
+        ) from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(
+            f"image: {path.name!r} cannot be read ({error}); the file may be cut short"
+        ) from error
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"image: an array is taken as a photograph and must have dtype uint8 (0 to 255); got {array.dtype}. "
+            "For values that are already normalised give a float torch tensor (C, H, W)"
+        )
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))) or 0 in array.shape:
+        raise ValueError(
+            f"image: a uint8 array must be (H, W), (H, W, 3) or (H, W, 4) and not empty; got {array.shape}"
+        )
+    return _rgb(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array), "image")
+
+
+def _rgb(image: Image.Image, what: str) -> Image.Image:
+    if 0 in image.size:
+        raise ValueError(f"{what}: expected a picture with pixels; got {image.width} x {image.height}")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError(
+            f"{what}: a picture of floating-point values has no known range; convert it to 8 bits"
+        )
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        image = Image.alpha_composite(white, layered)
+    return image.convert("RGB")
+
+
+def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Tensor, ...]:
+    """The tensors that go into the model, each with a batch dimension of 1; not yet moved or cast.
+
+    Args:
+        image: see `gradcam_widget.GradCAM`.
+        transform: applied to whatever is not a tensor.
+        spatial: spatial dimensions of the model's input: 2 for pictures, 1 for signals, 3 for volumes.
+    """
+    if isinstance(image, tuple):
+        if not image or not all(isinstance(part, Tensor) for part in image):
+            kinds = ", ".join(type(part).__name__ for part in image) or "nothing"
+            raise TypeError(f"image: a tuple must hold the model's input tensors; got ({kinds})")
+        return (_batched(image[0], spatial), *image[1:])
+    if isinstance(image, Tensor):
+        return (_batched(image, spatial),)
+    picture = load_picture(image)
+    try:
+        tensor = transform(picture)
+    except Exception as error:
+        raise ValueError(
+            f"transform: it failed on a PIL image of {picture.width} x {picture.height} pixels "
+            f"({type(error).__name__}: {error}); it must take a PIL image and return a float tensor (C, H, W)"
+        ) from error
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"transform: expected it to return a float tensor (C, H, W); got {type(tensor).__name__}. "
+            "Add ToTensor() or the like at its end"
+        )
+    if not tensor.is_floating_point() or tensor.ndim not in (3, 4):
+        raise ValueError(
+            f"transform: expected it to return a float tensor (C, H, W); got {tensor.dtype} {tuple(tensor.shape)}"
+        )
+    return (_batched(tensor, spatial),)
+
+
+def _batched(tensor: Tensor, spatial: int) -> Tensor:
+    axes = {1: "L", 2: "H, W", 3: "D, H, W"}[spatial]
+    if not tensor.is_floating_point():
+        raise TypeError(
+            f"image: a tensor goes to the model as it is and must be floating point, ({'C, ' + axes}); got "
+            f"{tensor.dtype}. For 8-bit pixels give a uint8 array (H, W, 3) or a PIL image"
+        )
+    if tensor.ndim == spatial + 1:
+        tensor = tensor.unsqueeze(0)
+    if tensor.ndim != spatial + 2:
+        raise ValueError(
+            f"image: expected a tensor (C, {axes}) or (1, C, {axes}); got shape {tuple(tensor.shape)}"
+        )
+    if tensor.shape[0] != 1:
+        raise ValueError(
+            f"image: expected one picture, (1, C, {axes}); got a batch of {tensor.shape[0]}, "
+            f"shape {tuple(tensor.shape)}. Use explain_batch(images) for several"
+        )
+    if 0 in tensor.shape:
+        raise ValueError(f"image: expected a picture with pixels; got shape {tuple(tensor.shape)}")
+    return tensor
+
+
+def pixels(tensor: Tensor, transform: object) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The uint8 picture (H, W, 3) of what the model saw.
+
+    The normalisation is undone with the transform's own mean and std where they can be read off it. Else values
+    in [0, 1] are shown as they are, and any others are stretched from their minimum to their maximum.
+
+    Args:
+        tensor: (1, C, H, W) or (C, H, W), as given to the model.
+        transform: what produced it, or what the model's inputs are usually made with.
+    """
+    values = tensor.detach().float().cpu()
+    values = values.reshape(values.shape[-3:]) if values.ndim >= 3 else values.reshape(1, *values.shape)
+    if values.shape[0] not in (1, 3):
+        values = values.mean(0, keepdim=True)
+    statistics = _statistics(transform)
+    if statistics and len(statistics[0]) == values.shape[0]:
+        shown = _denormalise(values, *statistics)
+        inside = values * _column(statistics[1]) + _column(statistics[0])
+        if -0.02 <= float(inside.min()) and float(inside.max()) <= 1.02:
+            return shown
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    span = high - low or 1.0
+    return _to_uint8((values - low) / span)
+
+
+def _statistics(transform: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std of a transform, read off it or off the last step that has them."""
+    steps = getattr(transform, "transforms", None) or [transform]
+    for step in reversed(list(steps)):
+        mean, std = getattr(step, "mean", None), getattr(step, "std", None)
+        if mean is not None and std is not None and not callable(mean):
+            return tuple(float(m) for m in mean), tuple(float(s) for s in std)
+    return None
+
+
+def _column(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values).view(-1, 1, 1)
+
+
+def _denormalise(
+    tensor: Tensor, mean: tuple[float, ...], std: tuple[float, ...]
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return _to_uint8(tensor.detach().float().cpu() * _column(std) + _column(mean))
+
+
+def _to_uint8(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if values.shape[0] == 1:
+        values = values.expand(3, *values.shape[1:])
+    array: np.ndarray[Any, np.dtype[np.uint8]] = (
+        (values.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    )
+    return array
