@@ -1,4 +1,4 @@
-"""What a picture is to the engine: any accepted input -> the float tensor that the model sees, and back to pixels."""
+"""What a picture is to the engine: any accepted input -> the tensor that the model sees, and back to pixels."""
 
 from __future__ import annotations
 
@@ -91,8 +91,10 @@ def load_picture(image: object) -> Image.Image:
     The orientation in EXIF data is applied; transparency is laid over white; 16-bit grey is scaled to 8 bits.
 
     Raises:
-        TypeError: for anything else. ValueError: for an array of the wrong shape or dtype, a picture without
-            pixels or too large to be safe, and a file that is not a picture. FileNotFoundError: for a missing file.
+        TypeError: for anything else.
+        ValueError: for an array of the wrong shape or dtype, a picture without pixels or too large to be safe,
+            and a file that is not a picture.
+        FileNotFoundError: for a missing file.
     """
     if isinstance(image, (str, Path)):
         return _open(Path(image))
@@ -128,8 +130,8 @@ def _open(path: Path) -> Image.Image:
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     if array.dtype != np.uint8:
         raise ValueError(
-            f"image: an array is taken as a photograph and must have dtype uint8 (0 to 255); got {array.dtype}. "
-            "For values that are already normalised give a float torch tensor (C, H, W)"
+            f"image: an array is taken as a photograph and must have dtype uint8 (0 to 255); "
+            f"got {array.dtype}. For values that are already normalised give a float torch tensor (C, H, W)"
         )
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))) or 0 in array.shape:
         raise ValueError(
@@ -186,7 +188,8 @@ def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Te
         )
     if not tensor.is_floating_point() or tensor.ndim not in (3, 4):
         raise ValueError(
-            f"transform: expected it to return a float tensor (C, H, W); got {tensor.dtype} {tuple(tensor.shape)}"
+            "transform: expected it to return a float tensor (C, H, W); "
+            f"got {tensor.dtype} {tuple(tensor.shape)}"
         )
     return (_batched(tensor, spatial),)
 
@@ -217,8 +220,8 @@ def _batched(tensor: Tensor, spatial: int) -> Tensor:
 def pixels(tensor: Tensor, transform: object) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The uint8 picture (H, W, 3) of what the model saw.
 
-    The normalisation is undone with the transform's own mean and std where they can be read off it. Else values
-    in [0, 1] are shown as they are, and any others are stretched from their minimum to their maximum.
+    The normalisation is undone with the transform's own mean and std where they can be read off it. Else
+    values in [0, 1] are shown as they are, and any others are stretched from their minimum to their maximum.
 
     Args:
         tensor: (1, C, H, W) or (C, H, W), as given to the model.
@@ -232,7 +235,7 @@ def pixels(tensor: Tensor, transform: object) -> np.ndarray[Any, np.dtype[np.uin
     if statistics and len(statistics[0]) == values.shape[0]:
         shown = _denormalise(values, *statistics)
         inside = values * _column(statistics[1]) + _column(statistics[0])
-        if -0.02 <= float(inside.min()) and float(inside.max()) <= 1.02:
+        if float(inside.min()) >= -0.02 and float(inside.max()) <= 1.02:
             return shown
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:

@@ -1,1 +1,1 @@
-"""The explorer: ipywidgets controls around one anywidget view. It may import the engine; the engine never imports it."""
+"""The explorer: ipywidgets controls around one anywidget view. It uses the engine, never the other way."""
