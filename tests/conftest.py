@@ -1,0 +1,41 @@
+"""What all tests share: fixed seeds, and the demo model and its pictures, loaded once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+
+# every thread of a small machine waiting for every other one is slower than two of them at work
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Every test draws the same random numbers, whichever ran before it."""
+    import numpy as np
+    import torch
+
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def demo() -> nn.Module:
+    """The embedded network; shared, so a test that changes it works on a copy."""
+    from gradcam_widget.models import demo_model
+
+    return demo_model()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> dict[str, Image.Image]:
+    """The sample pictures by name."""
+    from gradcam_widget.models import sample_images
+
+    return sample_images()
