@@ -122,9 +122,7 @@ def _open(path: Path) -> Image.Image:
             f"image: {path.name!r} is not a picture that Pillow can read; give a PNG, JPEG or WebP file"
         ) from error
     except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"image: {path.name!r} cannot be read ({error}); the file may be cut short"
-        ) from error
+        raise ValueError(f"image: {path.name!r} cannot be read ({error}); the file may be cut short") from error
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
@@ -148,9 +146,7 @@ def _rgb(image: Image.Image, what: str) -> Image.Image:
         values = np.asarray(image, dtype=np.float64)
         image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
     if image.mode == "F":
-        raise ValueError(
-            f"{what}: a picture of floating-point values has no known range; convert it to 8 bits"
-        )
+        raise ValueError(f"{what}: a picture of floating-point values has no known range; convert it to 8 bits")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
@@ -188,8 +184,7 @@ def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Te
         )
     if not tensor.is_floating_point() or tensor.ndim not in (3, 4):
         raise ValueError(
-            "transform: expected it to return a float tensor (C, H, W); "
-            f"got {tensor.dtype} {tuple(tensor.shape)}"
+            f"transform: expected it to return a float tensor (C, H, W); got {tensor.dtype} {tuple(tensor.shape)}"
         )
     return (_batched(tensor, spatial),)
 

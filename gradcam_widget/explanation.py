@@ -1,0 +1,82 @@
+"""The answer: what `GradCAM.explain` returns, frozen, with everything that can be derived from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gradcam_widget.layers import Layer
+from gradcam_widget.targets import Target
+
+__all__ = ["Explanation"]
+
+_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where, through which channels and how strongly a layer speaks for a target.
+
+    Tensors are float32 (float64 for a float64 model) on the CPU, and copies: they may be changed freely.
+
+    Attributes:
+        layer: the layer explained.
+        target: the scalar explained.
+        method: name of the method, a key of `gradcam_widget.methods.METHODS`.
+        score: the target's value, y^c.
+        probability: of the class, where the target is one.
+        alpha: (K,) the method's channel weights; for GradCAM alpha_k^c = (1/Z) sum_ij dy^c/dA^k_ij.
+        mean_activations: (K,) (1/Z) sum_ij A^k_ij.
+        signed_cam: (h, w) the map before the ReLU; for GradCAM S^c = sum_k alpha_k^c A^k.
+        picture: (H, W), the size of the input the map belongs to.
+        diagnosis: None, or one sentence where the map needs one (empty, one cell, NaN).
+    """
+
+    layer: Layer
+    target: Target
+    method: str
+    score: float
+    probability: float | None
+    alpha: Tensor
+    mean_activations: Tensor
+    signed_cam: Tensor
+    picture: tuple[int, ...]
+    diagnosis: str | None
+    _maps: Tensor = field(repr=False)
+
+    @property
+    def activations(self) -> Tensor:
+        """The layer's feature maps A, (K, h, w), in the model's dtype and on its device; a copy."""
+        return self._maps.clone()
+
+    @property
+    def contribution(self) -> Tensor:
+        """(K,) alpha times the mean activation: what each channel adds to the mean of the signed cam."""
+        return self.alpha * self.mean_activations
+
+    @property
+    def cam(self) -> Tensor:
+        """(h, w) the map: ReLU of the signed cam."""
+        return self.signed_cam.clamp(min=0)
+
+    def heatmap(self, size: tuple[int, ...] | None = None) -> Tensor:
+        """The map over the picture, (H, W) in [0, 1]: bilinear upsampling (align_corners=False) of the cam,
+        divided by the cam's maximum, so that 0 means no evidence. All zeros where there is no positive evidence.
+
+        Args:
+            size: (H, W) in pixels; by default that of the picture.
+        """
+        size = self.picture if size is None else tuple(size)
+        cam = self.cam
+        if len(size) != cam.ndim or any(not isinstance(length, int) or length < 1 for length in size):
+            raise ValueError(f"size: expected {cam.ndim} positive ints, such as {self.picture}; got {size}")
+        highest = cam.max()
+        if not torch.isfinite(highest) or highest <= 0:
+            return torch.zeros(size, dtype=cam.dtype)
+        scaled = F.interpolate(
+            cam[None, None] / highest, size=size, mode=_INTERPOLATION[cam.ndim], align_corners=False
+        )
+        return scaled[0, 0].clamp(0, 1)

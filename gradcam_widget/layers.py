@@ -1,0 +1,185 @@
+"""WHICH feature maps a model has: their kinds, how a tensor is read as maps, and what a cell can see."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.modules import activation, batchnorm, conv, instancenorm, normalization, pooling
+
+__all__ = ["Kind", "Layer", "Layout", "find_layout", "kind_of", "nearest_names", "spatial_dimensions"]
+
+Kind = Literal["conv", "block", "activation", "norm", "pool", "attention"]
+
+_NORMS = (
+    batchnorm._BatchNorm,
+    instancenorm._InstanceNorm,
+    normalization.LayerNorm,
+    normalization.GroupNorm,
+    normalization.LocalResponseNorm,
+)
+_POOLS = tuple(getattr(pooling, name) for name in pooling.__all__)
+_ACTIVATIONS = tuple(getattr(activation, name) for name in activation.__all__ if name != "MultiheadAttention")
+_MOST_PREFIX_TOKENS = 16
+_TOLERANCE = 0.15
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of one module whose output is a feature map.
+
+    Attributes:
+        name: the module's name in ``model.named_modules()``; the second call of a reused module is "name:2".
+        kind: conv, block, activation, norm, pool or attention.
+        shape: (K, h, w): channels and the cells of the map ((K, l) for signals, (K, d, h, w) for volumes).
+        receptive_field: how much of the input one cell can see, in input pixels per axis; None where some path
+            to the layer mixes the whole picture (squeeze-and-excitation, attention) or cannot be followed.
+        call: which call of the module this is, counted from one.
+        why: why this layer was chosen, where the engine chose it.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    receptive_field: tuple[int, ...] | None = None
+    call: int = 1
+    why: str = field(default="", compare=False)
+
+    @property
+    def cells(self) -> int:
+        """How many cells the map has."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def label(self) -> str:
+        """The layer in one line: name, kind, shape."""
+        return f"{self.name} · {self.kind} · {' × '.join(map(str, self.shape))}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a module's output (1, ...) is read as K maps.
+
+    Attributes:
+        order: "channels first" (1, K, *grid), "channels last" (1, *grid, K) or "tokens" (1, prefix + cells, K).
+        grid: cells along each axis of the picture.
+        prefix: tokens before the grid that belong to no place (class, distillation, registers).
+    """
+
+    order: Literal["channels first", "channels last", "tokens"]
+    grid: tuple[int, ...]
+    prefix: int = 0
+
+    def maps(self, output: Tensor) -> Tensor:
+        """The maps (K, *grid) in a tensor of the module's output shape (1, ...)."""
+        if self.order == "channels first":
+            return output[0]
+        if self.order == "channels last":
+            return output[0].movedim(-1, 0)
+        return output[0, self.prefix :].T.reshape(-1, *self.grid)
+
+
+def kind_of(module: nn.Module) -> Kind:
+    """The kind of a module, by its class and, for attention, by its class's name."""
+    if isinstance(module, conv._ConvNd):
+        return "conv"
+    if isinstance(module, _NORMS):
+        return "norm"
+    if isinstance(module, _POOLS):
+        return "pool"
+    if isinstance(module, _ACTIVATIONS):
+        return "activation"
+    name = type(module).__name__.lower()
+    if "attention" in name or "attn" in name:
+        return "attention"
+    if not any(True for _ in module.children()):
+        if "norm" in name:
+            return "norm"
+        if "pool" in name:
+            return "pool"
+    return "block"
+
+
+def spatial_dimensions(model: nn.Module) -> int:
+    """How many spatial dimensions the model's input has, told by its first convolution; 2 where it has none."""
+    for module in model.modules():
+        if isinstance(module, conv._ConvNd):
+            return len(module.kernel_size)
+    return 2
+
+
+def find_layout(
+    shape: Sequence[int], picture: Sequence[int], grids: Iterable[tuple[int, ...]] = (), *, last: bool = False
+) -> Layout | None:
+    """How an output of this shape is read as maps, or None where it is not a feature map.
+
+    Args:
+        shape: of the module's output, batch first; the batch must be 1.
+        picture: the input's spatial size.
+        grids: the grids of the feature maps seen so far, newest last; a token sequence is matched to them first.
+        last: whether the module is known to normalise or mix the last axis (LayerNorm, Linear), which settles
+            what is ambiguous by shape alone.
+    """
+    if not shape or shape[0] != 1 or 0 in shape:
+        return None
+    spatial = len(picture)
+    if len(shape) == spatial + 2:
+        first, final = tuple(shape[2:]), tuple(shape[1:-1])
+        if spatial != 2:
+            return Layout("channels first", first)
+        fits_first, fits_last = _same_aspect(first, picture), _same_aspect(final, picture)
+        if fits_last and (last or not fits_first):
+            return Layout("channels last", final)
+        return Layout("channels first", first) if fits_first else None
+    if len(shape) == 3 and spatial == 2:
+        return _token_layout(shape[1], picture, list(grids))
+    return None
+
+
+def _same_aspect(grid: Sequence[int], picture: Sequence[int]) -> bool:
+    """Whether a grid could lie over the picture: the same stride along both axes, up to rounding and borders."""
+    (h, w), (height, width) = grid, picture
+    if h > 2 * height or w > 2 * width:
+        return False
+    if h == w == 1:
+        return True
+    strides = height / h, width / w
+    # Unpadded convolutions take a few cells off each border; one cell more or less is always possible.
+    slack = 1.5 / min(h, w) + _TOLERANCE
+    return max(strides) / min(strides) <= 1 + slack
+
+
+def _token_layout(tokens: int, picture: Sequence[int], grids: list[tuple[int, ...]]) -> Layout | None:
+    for grid in reversed(grids):
+        prefix = tokens - math.prod(grid)
+        if math.prod(grid) > 1 and 0 <= prefix <= _MOST_PREFIX_TOKENS:
+            return Layout("tokens", grid, prefix)
+    for prefix in range(_MOST_PREFIX_TOKENS + 1):
+        cells = tokens - prefix
+        if cells < 4:
+            break
+        h = round(math.sqrt(cells * picture[0] / picture[1]))
+        if h and cells % h == 0 and _exactly_same_aspect((h, cells // h), picture):
+            return Layout("tokens", (h, cells // h), prefix)
+    return None
+
+
+def _exactly_same_aspect(grid: tuple[int, int], picture: Sequence[int]) -> bool:
+    return abs(grid[0] * picture[1] - grid[1] * picture[0]) <= 0.02 * grid[0] * picture[1]
+
+
+def nearest_names(name: str, names: Iterable[str]) -> str:
+    """A hint for an unknown name: the nearest known ones, or some of them."""
+    known = list(names)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {', '.join(map(repr, close))}?"
+    some = ", ".join(map(repr, known[-3:]))
+    return f"the last ones are {some}" if some else "there is none"
