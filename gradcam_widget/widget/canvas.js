@@ -1,0 +1,1102 @@
+/**
+ * canvas.js: the one view of the explorer. It alone turns the kernel's messages (picture, scene,
+ * notice, opacity, colour map) into pixels and bars in the browser, and tells the kernel what was
+ * clicked. It computes no evidence: the map arrives at layer size, and here it is only enlarged,
+ * coloured and blended. The Python side and the wire format: canvas.py.
+ *
+ * Every name and sentence that arrives is untrusted: it becomes text (textContent), never markup.
+ *
+ * Order of this file: decoding, maths, words, drawing, DOM parts, the host page, render.
+ */
+
+// ---------------------------------------------------------------------------------- decoding
+
+/** The bytes of a binary trait, which hosts deliver as DataView, Uint8Array or ArrayBuffer. */
+function bytesOf(value) {
+  return new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength);
+}
+
+/** Whether a binary trait really arrived: some hosts drop the buffers of a first message. */
+function hasBytes(value) {
+  return (value?.byteLength ?? 0) > 0;
+}
+
+/** The bytes behind a zlib stream. */
+async function inflate(bytes) {
+  if (!globalThis.DecompressionStream) throw new Error("This browser cannot unpack the map: it is too old.");
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(unpacked).arrayBuffer());
+}
+
+/** The values of one ARRAY of the wire format, as Float32Array in C order. */
+async function decodeArray({ dtype, shape, scale, offset, data }) {
+  const length = shape.reduce((a, b) => a * b, 1);
+  const packed = bytesOf(data);
+  // slice() copies to a fresh buffer: a typed array needs an aligned start, a message gives none.
+  const raw = dtype === "u8z" ? await inflate(packed) : packed.slice();
+  let values;
+  if (dtype === "f32") values = new Float32Array(raw.buffer);
+  else if (dtype === "i16") values = Float32Array.from(new Int16Array(raw.buffer), (v) => v * scale);
+  else if (dtype === "u8z") values = Float32Array.from(raw, (v) => offset + v * scale);
+  else throw new Error(`The kernel sent an array of an unknown kind: ${dtype}.`);
+  if (values.length !== length) throw new Error(`The map has ${values.length} values instead of ${length}.`);
+  return values;
+}
+
+/** A scene with its three arrays unpacked, or null for the empty scene. */
+async function decodeScene(scene) {
+  if (!scene?.layer) return null;
+  const [cam, alpha, contribution] = await Promise.all(
+    [scene.cam, scene.alpha, scene.contribution].map(decodeArray),
+  );
+  const [rows, cols] = scene.cam.shape;
+  return { ...scene, rows, cols, cam, alpha, contribution, source: scene };
+}
+
+/** A picture with its pixels as an ImageBitmap, or null for the empty picture. */
+async function decodePicture(picture) {
+  if (!hasBytes(picture?.data)) return null;
+  const { width, height, name, data } = picture;
+  const bitmap = await createImageBitmap(new Blob([bytesOf(data)], { type: "image/png" }));
+  return { bitmap, width, height, name, data };
+}
+
+/** Whether each binary buffer of the model's present state is there. */
+function isComplete(model) {
+  const picture = model.get("picture") ?? {};
+  const scene = model.get("scene") ?? {};
+  const tables = Object.values(model.get("tables") ?? {});
+  const arrays = scene.layer ? [scene.cam, scene.alpha, scene.contribution] : [];
+  return (
+    (!picture.width || hasBytes(picture.data)) &&
+    [...arrays, ...tables].every((part) => hasBytes(part?.data))
+  );
+}
+
+// ------------------------------------------------------------------------------------- maths
+
+/** Steps from 0 to the map's maximum: 16 between two colours of a table, so that the transparency, which
+ *  follows the value, is never seen as steps of its own. */
+const TOP = 255 * 16;
+
+/** Where one axis of the enlarged map reads from: two neighbours and the weight of the second.
+ *  align_corners=False, as torch's F.interpolate: source = (target + 0.5) * n / size - 0.5, clamped. */
+function taps(n, size) {
+  const low = new Int32Array(size);
+  const high = new Int32Array(size);
+  const weight = new Float64Array(size);
+  for (let i = 0; i < size; i++) {
+    const source = Math.min(Math.max(((i + 0.5) * n) / size - 0.5, 0), n - 1);
+    low[i] = Math.floor(source);
+    high[i] = Math.min(low[i] + 1, n - 1);
+    weight[i] = source - low[i];
+  }
+  return { low, high, weight };
+}
+
+/** The map, bilinearly enlarged to width x height and divided by `max`, in steps of 0 ... TOP. */
+function upsample(cam, rows, cols, width, height, max) {
+  const levels = new Uint16Array(width * height);
+  if (!(max > 0)) return levels;
+  const across = taps(cols, width);
+  const down = taps(rows, height);
+  const line = new Float64Array(cols);
+  for (let y = 0, at = 0; y < height; y++) {
+    const top = down.low[y] * cols;
+    const bottom = down.high[y] * cols;
+    for (let c = 0; c < cols; c++) {
+      line[c] = (cam[top + c] + (cam[bottom + c] - cam[top + c]) * down.weight[y]) / max;
+    }
+    for (let x = 0; x < width; x++, at++) {
+      const left = line[across.low[x]];
+      const value = left + (line[across.high[x]] - left) * across.weight[x];
+      levels[at] = Math.min(Math.max(value * TOP + 0.5, 0), TOP);
+    }
+  }
+  return levels;
+}
+
+/** The colour of each level, 3 bytes each: the nearest of the table's 256. A diverging table spends its
+ *  upper half on 0 ... max, so that its neutral colour stays at 0. */
+function colours({ kind, data }) {
+  const table = bytesOf(data);
+  const rgb = new Uint8Array((TOP + 1) * 3);
+  for (let level = 0; level <= TOP; level++) {
+    const place = kind === "diverging" ? 0.5 + level / TOP / 2 : level / TOP;
+    const entry = Math.floor(place * 255 + 0.5) * 3;
+    rgb.set(table.subarray(entry, entry + 3), level * 3);
+  }
+  return rgb;
+}
+
+/** RGBA of each level as one 32-bit word.
+ *  Blending by value: alpha = opacity * min(1, 2 * value / max). From half of the maximum upwards the
+ *  heat is as strong as the slider says; below it fades, and where the map is 0 the picture is untouched.
+ *  render.py blends figures by the same rule. */
+function blendTable(rgb, opacity) {
+  const words = new Uint32Array(TOP + 1);
+  const rgba = new Uint8Array(words.buffer); // through bytes, so that the machine's byte order does not matter
+  for (let level = 0; level <= TOP; level++) {
+    rgba.set(rgb.subarray(level * 3, level * 3 + 3), level * 4);
+    rgba[level * 4 + 3] = Math.round(255 * opacity * Math.min(1, (2 * level) / TOP));
+  }
+  return words;
+}
+
+/** The orders in which the channels can be listed: what each sorts by, largest first. */
+const ORDERS = {
+  "|α|": (scene) => scene.alpha.map(Math.abs),
+  α: (scene) => scene.alpha,
+  contribution: (scene) => scene.contribution.map(Math.abs),
+  channel: (scene) => scene.alpha.map((_, k) => -k),
+};
+
+/** Channel numbers in the order named; channels that are equal stay in the order of their numbers. */
+function sortChannels(scene, name) {
+  const keys = ORDERS[name](scene);
+  return Uint32Array.from(keys.keys()).sort((a, b) => keys[b] - keys[a] || a - b);
+}
+
+/** Largest absolute value of an array; 0 for an empty one. */
+function largest(values) {
+  return values.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+}
+
+/** The extremes [lowest, highest] of the sorted values that share each of `columns` pixel columns. */
+function extremes(values, order, columns) {
+  const lowest = new Float32Array(columns);
+  const highest = new Float32Array(columns);
+  const count = order.length;
+  for (let x = 0; x < columns; x++) {
+    const first = Math.floor((x * count) / columns);
+    const end = Math.max(first + 1, Math.floor(((x + 1) * count) / columns));
+    for (let rank = first; rank < end; rank++) {
+      lowest[x] = Math.min(lowest[x], values[order[rank]]);
+      highest[x] = Math.max(highest[x], values[order[rank]]);
+    }
+  }
+  return { lowest, highest };
+}
+
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+
+/** Where a tip of size w x h goes so that it does not cover `cell`: beside it, else below or above,
+ *  within the first of `areas` that has room. All are {left, top, right, bottom} in one system. */
+function placeTip(cell, w, h, areas) {
+  const gap = 8;
+  const beside = (cell.top + cell.bottom - h) / 2;
+  const along = (cell.left + cell.right - w) / 2;
+  const places = [
+    [cell.right + gap, beside],
+    [cell.left - gap - w, beside],
+    [along, cell.bottom + gap],
+    [along, cell.top - gap - h],
+  ];
+  for (const area of areas) {
+    for (const [index, [x, y]] of places.entries()) {
+      const sideways = index < 2;
+      const left = sideways ? x : clamp(x, area.left, area.right - w);
+      const top = sideways ? clamp(y, area.top, area.bottom - h) : y;
+      const inside = left >= area.left && left + w <= area.right && top >= area.top && top + h <= area.bottom;
+      if (inside) return { left, top };
+    }
+  }
+  return { left: Math.max(0, along), top: cell.bottom + gap };
+}
+
+// ------------------------------------------------------------------------------------- words
+
+const MINUS = "\u2212";
+
+/** A number in three significant digits, with a real minus sign: 0.412, 12.3, −2.91e−6. */
+function number(value) {
+  if (!Number.isFinite(value)) return "not a number";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  const text = size >= 1e5 || size < 1e-3 ? value.toExponential(2) : value.toPrecision(3);
+  const plain = size >= 1e3 && size < 1e5 ? String(Math.round(value)) : text;
+  return plain.replaceAll("-", MINUS).replace("e+", "e");
+}
+
+/** As `number`, with the sign always written. */
+const signed = (value) => (value > 0 ? "+" : "") + number(value);
+
+/** A function that writes signed values with one count of decimals, enough for two digits of `most`. */
+function alignedFormat(most) {
+  const decimals = most > 0 ? Math.ceil(-Math.log10(most)) + 1 : 1;
+  const write = (v) => (decimals > 5 ? v.toExponential(1) : v.toFixed(clamp(decimals, 1, 5)));
+  return (value) => (value >= 0 ? "+" : "") + write(value).replaceAll("-", MINUS);
+}
+
+/** Long names shortened in the middle: both ends of a module's path say something. */
+function shorten(text, most = 40) {
+  if (text.length <= most) return text;
+  const head = Math.ceil((most - 1) / 2);
+  return `${text.slice(0, head)}…${text.slice(text.length - (most - 1 - head))}`;
+}
+
+const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
+
+/** "12 of 1280 channels give half of the positive evidence" */
+function coverageSentence(coverage) {
+  if (!coverage) return "";
+  const { channels, of, share } = coverage;
+  const part = share === 0.5 ? "half" : `${Math.round(share * 100)} %`;
+  const verb = channels === 1 ? "gives" : "give";
+  return `${channels} of ${plural(of, "channel")} ${verb} ${part} of the positive evidence`;
+}
+
+function milliseconds(value) {
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+}
+
+// ----------------------------------------------------------------------------------- drawing
+
+/** Sets a canvas to whole device pixels; a canvas is cleared by that, so only where it changes. */
+function resizeCanvas(canvas, width, height, ratio) {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+  canvas.style.width = `${width / ratio}px`;
+  canvas.style.height = `${height / ratio}px`;
+}
+
+/** The enlarged map through the table, as an image that lies over the picture. */
+function paintOverlay(canvas, levels, table) {
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < levels.length; i++) pixels[i] = table[levels[i]];
+  context.putImageData(image, 0, 0);
+}
+
+/** The colour table from bottom (0) to top (max), at full strength. */
+function paintScale(canvas, rgb) {
+  canvas.width = 1;
+  canvas.height = 256;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(1, 256);
+  for (let y = 0; y < 256; y++) {
+    const level = (255 - y) * 16;
+    image.data.set(rgb.subarray(level * 3, level * 3 + 3), y * 4);
+    image.data[y * 4 + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** All channels in the sorted order as hairlines round a zero line. */
+function paintOverview(canvas, values, order, most, palette) {
+  const context = canvas.getContext("2d");
+  const { width, height } = canvas;
+  const middle = Math.round(height / 2);
+  const { lowest, highest } = extremes(values, order, width);
+  context.clearRect(0, 0, width, height);
+  context.fillStyle = palette.line;
+  context.fillRect(0, middle, width, 1);
+  if (!(most > 0)) return;
+  const size = (v) => (v === 0 ? 0 : Math.max(1, Math.round((Math.abs(v) / most) * (middle - 1))));
+  for (let x = 0; x < width; x++) {
+    const up = size(highest[x]);
+    const down = size(lowest[x]);
+    context.fillStyle = palette.pro;
+    context.fillRect(x, middle - up, 1, up);
+    context.fillStyle = palette.con;
+    context.fillRect(x, middle, 1, down);
+  }
+}
+
+// --------------------------------------------------------------------------------- DOM parts
+
+/** A new element: tag, attributes (class, data-*, aria-*; a true value is an empty attribute), children. */
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== false && value != null) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const sub = (text) => h("sub", {}, text);
+
+/** α_k = (1/Z) Σ_ij ∂y/∂A^k_ij, set in DOM so that it takes the page's fonts and colours. */
+function formula() {
+  const indices = h("span", { class: "gcw-stack" }, h("sup", {}, "k"), h("sub", {}, "ij"));
+  const spoken = "alpha k is the mean over all cells i j of the gradient of the logit y by the activation A k i j";
+  const written = h("span", { class: "gcw-math", "aria-hidden": "true" });
+  written.append(h("i", {}, "α"), sub("k"), " = (1/", h("i", {}, "Z"), ") Σ", sub("ij"), " ∂");
+  written.append(h("i", {}, "y"), "/∂", h("i", {}, "A"), indices);
+  return [written, h("span", { class: "gcw-hidden" }, spoken)];
+}
+
+/** The dark tip, shared by the picture and the bars: lines of text beside the thing they speak of. */
+function tipPart(root) {
+  const element = h("div", { class: "gcw-tip", "aria-hidden": "true", hidden: true });
+  root.append(element);
+  return {
+    /** `lines`: arrays of words, one column each; `cell`, `areas`: client rectangles for placeTip. */
+    show(lines, cell, areas) {
+      const columns = Math.max(...lines.map((line) => line.length));
+      element.style.gridTemplateColumns = `repeat(${columns}, auto)`;
+      element.replaceChildren(...lines.flat().map((word) => h("span", {}, word)));
+      element.hidden = false;
+      const origin = root.getBoundingClientRect();
+      const box = element.getBoundingClientRect();
+      const { left, top } = placeTip(cell, box.width, box.height, [...areas, origin]);
+      element.style.left = `${Math.round(left - origin.left)}px`;
+      element.style.top = `${Math.round(top - origin.top)}px`;
+    },
+    hide() {
+      element.hidden = true;
+    },
+  };
+}
+
+/** Left: where? The picture with the heatmap on it, its colour bar, and the probe. */
+function picturePart({ tip, say, signal }) {
+  const canvas = h("canvas", { class: "gcw-picture", role: "img", tabindex: "0", width: "1", height: "1" });
+  const overlay = document.createElement("canvas");
+  const outline = h("div", { class: "gcw-probe", hidden: true });
+  const badge = h("div", { class: "gcw-badge" }, "not this selection");
+  const wait = h("div", { class: "gcw-wait" }, "waiting for the first map");
+  const stage = h("div", { class: "gcw-stage" }, canvas, outline, badge, wait);
+  const ramp = h("canvas", { class: "gcw-ramp", "aria-hidden": "true", width: "1", height: "256" });
+  const mark = h("div", { class: "gcw-mark", hidden: true });
+  const most = h("span", { class: "gcw-most" });
+  const scale = h("div", { class: "gcw-scale", role: "img" }, ramp, mark, most, h("span", { class: "gcw-least" }, "0"));
+  const diagnosis = h("p", { class: "gcw-diagnosis" });
+  const caption = h("p", { class: "gcw-caption" });
+  const element = h("div", { class: "gcw-where" }, stage, scale, h("div", { class: "gcw-under" }, diagnosis, caption));
+
+  let picture = null;
+  let scene = null;
+  let levels = null;
+  let rgb = null;
+  let opacity = 0.5;
+  let probe = null; // [row, col] or null
+  let ratio = 1;
+
+  /** The picture, and over it the heat. All that a change of opacity or colour map needs. */
+  function blend() {
+    const context = canvas.getContext("2d");
+    const { width, height } = canvas;
+    context.clearRect(0, 0, width, height);
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    if (picture) context.drawImage(picture.bitmap, 0, 0, width, height);
+    if (!levels || !rgb) return;
+    paintOverlay(overlay, levels, blendTable(rgb, opacity));
+    context.drawImage(overlay, 0, 0);
+  }
+
+  /** Enlarges the map to the canvas: once for each scene and size. */
+  function enlarge() {
+    const { width, height } = canvas;
+    const empty = !scene || !(scene.max > 0);
+    levels = empty ? null : upsample(scene.cam, scene.rows, scene.cols, width, height, scene.max);
+    if (overlay.width !== width || overlay.height !== height) Object.assign(overlay, { width, height });
+  }
+
+  /** The client rectangle of one cell of the map. */
+  function cellBox([row, col]) {
+    const box = canvas.getBoundingClientRect();
+    const edge = (index, count, start, size) => start + Math.round((index * size * ratio) / count) / ratio;
+    return {
+      left: edge(col, scene.cols, box.left, box.width),
+      right: edge(col + 1, scene.cols, box.left, box.width),
+      top: edge(row, scene.rows, box.top, box.height),
+      bottom: edge(row + 1, scene.rows, box.top, box.height),
+    };
+  }
+
+  function clearProbe() {
+    probe = null;
+    outline.hidden = mark.hidden = true;
+    tip.hide();
+  }
+
+  /** Outlines the cell, marks its value on the colour bar and opens the tip beside it. */
+  function showProbe(cell, spoken = false) {
+    probe = cell;
+    const [row, col] = cell;
+    const value = scene.cam[row * scene.cols + col];
+    const share = scene.max > 0 ? value / scene.max : 0;
+    const box = cellBox(cell);
+    const origin = stage.getBoundingClientRect();
+    outline.hidden = false;
+    outline.style.left = `${box.left - origin.left}px`;
+    outline.style.top = `${box.top - origin.top}px`;
+    outline.style.width = `${box.right - box.left}px`;
+    outline.style.height = `${box.bottom - box.top}px`;
+    mark.hidden = !(scene.max > 0);
+    mark.style.top = `${(1 - clamp(share, 0, 1)) * 100}%`;
+    const ofMax = `${share.toFixed(2)} of max`;
+    tip.show([[`cell (${row}, ${col})`, ofMax], ["value", number(value)]], box, [canvas.getBoundingClientRect()]);
+    if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}`);
+  }
+
+  function onPointer(event) {
+    if (!scene) return;
+    const box = canvas.getBoundingClientRect();
+    const index = (at, size, count) => clamp(Math.floor((at / size) * count), 0, count - 1);
+    const row = index(event.clientY - box.top, box.height, scene.rows);
+    const col = index(event.clientX - box.left, box.width, scene.cols);
+    if (probe?.[0] !== row || probe?.[1] !== col) showProbe([row, col]);
+  }
+
+  function onKey(event) {
+    if (!scene || event.ctrlKey || event.metaKey || event.altKey) return;
+    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    if (event.key === "Escape" && probe) clearProbe();
+    else if (steps[event.key]) showProbe(moved(steps[event.key]), true);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** The next cell; the first key starts at the map's largest value. */
+  function moved([down, right]) {
+    if (probe) return [clamp(probe[0] + down, 0, scene.rows - 1), clamp(probe[1] + right, 0, scene.cols - 1)];
+    const best = scene.cam.indexOf(scene.cam.reduce((a, b) => Math.max(a, b), -Infinity));
+    return [Math.floor(Math.max(best, 0) / scene.cols), Math.max(best, 0) % scene.cols];
+  }
+
+  const leave = (event) => event.pointerType === "touch" || clearProbe();
+  canvas.addEventListener("pointermove", onPointer, { signal });
+  canvas.addEventListener("pointerdown", onPointer, { signal });
+  canvas.addEventListener("pointerleave", leave, { signal });
+  canvas.addEventListener("blur", clearProbe, { signal });
+  canvas.addEventListener("keydown", onKey, { signal });
+
+  return {
+    element,
+    /** Takes what is to be shown; `resize` draws it. */
+    show(nextPicture, nextScene) {
+      if (nextScene !== scene) clearProbe();
+      picture = nextPicture;
+      scene = nextScene;
+      const spoken = scene ? `Grad-CAM for ${scene.target.label} at ${scene.layer.name}` : "no map yet";
+      canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${spoken}`);
+      wait.hidden = Boolean(scene || picture);
+      scale.hidden = !scene;
+      most.replaceChildren(number(scene?.max ?? 0), h("small", {}, "max"));
+      scale.setAttribute("aria-label", `colour scale from 0 to ${number(scene?.max ?? 0)}`);
+      diagnosis.textContent = scene?.diagnosis ?? "";
+      const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
+      caption.textContent = [picture?.name, cells].filter(Boolean).join(" · ");
+    },
+    /** Fits the picture into a square of `side` CSS pixels, in whole device pixels, and draws. */
+    resize(side, devicePixelRatio) {
+      ratio = devicePixelRatio;
+      const { width, height } = picture ?? { width: 1, height: 1 };
+      const fit = (side * ratio) / Math.max(width, height);
+      resizeCanvas(canvas, Math.max(1, Math.floor(width * fit)), Math.max(1, Math.floor(height * fit)), ratio);
+      clearProbe();
+      enlarge();
+      blend();
+      return canvas.height / ratio;
+    },
+    /** Takes a colour table and an opacity; redraws the blend only. */
+    colour(table, nextOpacity) {
+      rgb = table ? colours(table) : null;
+      opacity = nextOpacity;
+      if (rgb) paintScale(ramp, rgb);
+      blend();
+    },
+  };
+}
+
+/** Right: through which channels? The signed bars of alpha and the overview of all K. */
+function channelPart({ root, tip, signal }) {
+  const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
+  const weights = h("p", { class: "gcw-weights" });
+  const coverage = h("p", { class: "gcw-coverage" });
+  const sort = h("select", {}, ...Object.keys(ORDERS).map((name) => h("option", { value: name }, name)));
+  const sorter = h("label", { class: "gcw-sort" }, h("span", {}, "Sort"), sort);
+  const zero = h("div", { class: "gcw-zero" });
+  const list = h("div", { class: "gcw-bars", role: "listbox" });
+  const lines = h("div", { class: "gcw-lines" }, zero, list);
+  const canvas = h("canvas", { class: "gcw-overview", role: "slider", tabindex: "0", "aria-label": "Channels shown" });
+  const brush = h("div", { class: "gcw-window" });
+  const overview = h("div", { class: "gcw-all" }, canvas, brush);
+  const head = h("div", { class: "gcw-head" }, title, sorter, weights, coverage);
+  const element = h("div", { class: "gcw-which" }, head, lines, overview);
+
+  let scene = null;
+  let order = new Uint32Array(0);
+  let most = 0;
+  let first = 0; // rank of the first bar shown
+  let active = 0; // rank of the bar that Tab reaches
+  let wanted = 18; // bars that have room
+  let ratio = 1;
+  let format = signed;
+
+  const shown = () => Math.min(wanted, order.length);
+  const bars = () => [...list.children];
+  const rankOf = (bar) => Number(bar.dataset.rank);
+  const barAt = (rank) => bars()[rank - first];
+
+  function newBar() {
+    const part = (name) => h("span", { class: name });
+    const track = h("span", { class: "gcw-track" }, part("gcw-fill"));
+    return h("div", { class: "gcw-bar", role: "option" }, part("gcw-number"), track, part("gcw-value"));
+  }
+
+  /** Writes one channel into a bar; `half` is the room on each side of the zero line. */
+  function fill(bar, rank, half) {
+    const channel = order[rank];
+    const value = scene.alpha[channel];
+    const length = most > 0 ? Math.round((Math.abs(value) / most) * half * ratio) / ratio : 0;
+    const visible = value === 0 ? 0 : Math.max(length, 1 / ratio);
+    const [number_, track, text] = bar.children;
+    Object.assign(bar.dataset, { channel, rank, alpha: value });
+    bar.classList.toggle("gcw-con", value < 0);
+    bar.tabIndex = rank === active ? 0 : -1;
+    number_.textContent = `#${channel}`;
+    text.textContent = format(value);
+    track.firstChild.style.width = `${visible}px`;
+    track.firstChild.style.left = `${value < 0 ? half - visible : half}px`;
+    const words = `channel ${channel}, alpha ${signed(value)}, contribution ${signed(scene.contribution[channel])}`;
+    bar.setAttribute("aria-label", `${words}, rank ${rank + 1} of ${order.length}`);
+    bar.setAttribute("aria-posinset", rank + 1);
+    bar.setAttribute("aria-setsize", order.length);
+  }
+
+  /** Shows the bars from rank `next` on. Bars that stay keep their element, those that leave are used
+   *  again at the other end: 2048 channels cost no more than the rows that are visible. */
+  function scrollTo(next) {
+    const count = shown();
+    const target = clamp(Math.round(next), 0, order.length - count);
+    const step = target - first;
+    first = target;
+    active = clamp(active, first, Math.max(first, first + count - 1));
+    while (list.children.length > count) list.lastChild.remove();
+    while (list.children.length < count) list.append(newBar());
+    if (step > 0 && step < count) list.append(...bars().slice(0, step));
+    if (step < 0 && -step < count) list.prepend(...bars().slice(step));
+    const track = list.firstChild?.children[1];
+    const half = track ? Math.floor((track.clientWidth / 2) * ratio) / ratio : 0;
+    for (const [index, bar] of bars().entries()) fill(bar, first + index, half);
+    zero.style.left = track ? `${track.offsetLeft + half}px` : "0";
+    showWindow();
+  }
+
+  function showWindow() {
+    const count = Math.max(order.length, 1);
+    const width = canvas.width / ratio;
+    const size = Math.max((shown() / count) * width, 8);
+    const room = order.length > shown() ? first / (order.length - shown()) : 0;
+    brush.style.width = `${Math.round(size * ratio) / ratio}px`;
+    brush.style.left = `${Math.round(room * (width - size) * ratio) / ratio}px`;
+    brush.hidden = order.length <= shown();
+    canvas.setAttribute("aria-valuemin", 1);
+    canvas.setAttribute("aria-valuemax", Math.max(1, order.length - shown() + 1));
+    canvas.setAttribute("aria-valuenow", first + 1);
+    canvas.setAttribute("aria-valuetext", `ranks ${first + 1} to ${first + shown()} of ${order.length}`);
+  }
+
+  function showTip(bar) {
+    const channel = Number(bar.dataset.channel);
+    const facts = [
+      [`#${channel}`, `rank ${rankOf(bar) + 1} of ${order.length}`],
+      ["α", signed(scene.alpha[channel])],
+      ["contribution", signed(scene.contribution[channel])],
+    ];
+    // The half without a bar is free: there the tip covers neither this bar nor the numbers.
+    const track = bar.children[1].getBoundingClientRect();
+    const middle = zero.getBoundingClientRect().left;
+    const box = bar.getBoundingClientRect();
+    const con = bar.classList.contains("gcw-con");
+    const free = { top: -1e6, bottom: 1e6, left: con ? middle : track.left, right: con ? track.right : middle };
+    const own = { top: box.top, bottom: box.bottom, left: con ? track.left : middle, right: con ? middle : track.right };
+    const room = root.getBoundingClientRect();
+    tip.show(facts, own, [{ ...free, top: room.top, bottom: room.bottom }]);
+  }
+
+  /** Moves the bar that has the focus to a rank, scrolling where it is out of sight. */
+  function focusRank(rank) {
+    active = clamp(rank, 0, order.length - 1);
+    const least = active - shown() + 1;
+    scrollTo(clamp(first, least, active));
+    barAt(active)?.focus({ preventScroll: true });
+  }
+
+  function onBarKey(event) {
+    const bar = event.target.closest(".gcw-bar");
+    if (!bar || event.ctrlKey || event.metaKey || event.altKey) return;
+    const rank = rankOf(bar);
+    const targets = {
+      ArrowDown: rank + 1,
+      ArrowUp: rank - 1,
+      PageDown: rank + shown(),
+      PageUp: rank - shown(),
+      Home: 0,
+      End: order.length - 1,
+    };
+    if (event.key === "Escape") tip.hide();
+    else if (event.key in targets) focusRank(targets[event.key]);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  function onOverviewKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const page = shown();
+    const targets = {
+      ArrowRight: first + 1,
+      ArrowDown: first + 1,
+      ArrowLeft: first - 1,
+      ArrowUp: first - 1,
+      PageDown: first + page,
+      PageUp: first - page,
+      Home: 0,
+      End: order.length,
+    };
+    if (!(event.key in targets)) return;
+    scrollTo(targets[event.key]);
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** Dragging keeps the grip; a press outside of the window brings its middle there first. */
+  function onOverviewPress(event) {
+    if (event.button !== 0) return;
+    const box = canvas.getBoundingClientRect();
+    const span = brush.getBoundingClientRect();
+    const within = event.clientX >= span.left && event.clientX <= span.right;
+    const grip = within ? event.clientX - span.left : span.width / 2;
+    const drag = (at) => {
+      const room = Math.max(box.width - span.width, 1);
+      scrollTo(((at.clientX - box.left - grip) / room) * (order.length - shown()));
+    };
+    const press = new AbortController();
+    const options = { signal: AbortSignal.any?.([press.signal, signal]) ?? press.signal };
+    canvas.setPointerCapture(event.pointerId);
+    canvas.addEventListener("pointermove", drag, options);
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      canvas.addEventListener(end, () => press.abort(), options);
+    }
+    drag(event);
+  }
+
+  function sortNow() {
+    order = scene ? sortChannels(scene, sort.value) : new Uint32Array(0);
+    first = active = 0;
+    list.setAttribute("aria-label", `Channel weights alpha, sorted by ${sort.value}`);
+  }
+
+  function draw() {
+    const palette = paletteOf(root);
+    scrollTo(first);
+    if (scene) paintOverview(canvas, scene.alpha, order, most, palette);
+  }
+
+  const barOf = (event) => event.target.closest(".gcw-bar");
+  list.addEventListener("pointerover", (event) => barOf(event) && showTip(barOf(event)), { signal });
+  list.addEventListener("pointerleave", () => tip.hide(), { signal });
+  list.addEventListener("focusin", (event) => {
+    active = rankOf(event.target);
+    for (const bar of bars()) bar.tabIndex = rankOf(bar) === active ? 0 : -1;
+    if (event.target.matches(":focus-visible")) showTip(event.target);
+  }, { signal });
+  list.addEventListener("focusout", () => tip.hide(), { signal });
+  list.addEventListener("keydown", onBarKey, { signal });
+  canvas.addEventListener("keydown", onOverviewKey, { signal });
+  canvas.addEventListener("pointerdown", onOverviewPress, { signal });
+  sort.addEventListener("change", () => { sortNow(); draw(); }, { signal });
+
+  return {
+    element,
+    show(next) {
+      const kept = scene && next && scene.layer.name === next.layer.name && scene.source === next.source;
+      scene = next;
+      most = scene ? largest(scene.alpha) : 0;
+      format = alignedFormat(most);
+      if (!kept) sortNow();
+      if (!scene) return;
+      title.replaceChildren("α", sub("k"), ` for ${scene.target.label} at ${shorten(scene.layer.name)}`);
+      title.title = scene.layer.label;
+      const words = `${scene.method.weights} · K = ${order.length}`;
+      const byGradient = scene.method.name === "GradCAM"; // the formula is this method's own
+      weights.replaceChildren(words, ...(byGradient ? [" · ", ...formula()] : []));
+      coverage.textContent = coverageSentence(scene.coverage);
+    },
+    /** Lays out `rows` bars at this device pixel ratio and draws. */
+    resize(rows, devicePixelRatio) {
+      wanted = rows;
+      ratio = devicePixelRatio;
+      const box = overview.getBoundingClientRect();
+      resizeCanvas(canvas, Math.max(1, Math.floor(box.width * ratio)), Math.round(44 * ratio), ratio);
+      draw();
+    },
+  };
+}
+
+/** The best predictions as bars that are buttons: a click asks the kernel to explain that class. */
+function predictionPart({ model, signal }) {
+  const element = h("div", { class: "gcw-predictions", role: "group", "aria-label": "Predictions" });
+
+  function row(tag, { index, label, probability }, most, explained) {
+    const length = most > 0 ? (probability / most) * 100 : 0;
+    const bar = h("span", { class: "gcw-share" }, h("span"));
+    bar.firstChild.style.width = `${clamp(length, 0, 100)}%`;
+    const name = h("span", { class: "gcw-label", title: label }, label);
+    const line = h(tag, { "data-index": index }, name, bar, h("span", { class: "gcw-value" }, probability.toFixed(3)));
+    line.classList.toggle("gcw-explained", explained);
+    return line;
+  }
+
+  element.addEventListener("click", (event) => {
+    const index = event.target.closest("button.gcw-prediction")?.dataset.index;
+    if (index !== undefined) model.send({ type: "target", index: Number(index) });
+  }, { signal });
+
+  return {
+    element,
+    show(scene) {
+      const focused = element.contains(document.activeElement) ? document.activeElement.dataset.index : null;
+      const predictions = scene?.predictions ?? [];
+      const target = scene?.target;
+      const most = Math.max(0, ...predictions.map((p) => p.probability));
+      const rows = predictions.map((prediction) => {
+        const explained = prediction.index === target.index;
+        const button = row("button", prediction, most, explained);
+        button.type = "button";
+        button.classList.add("gcw-prediction");
+        button.setAttribute("aria-pressed", explained);
+        button.dataset.lmSuppressShortcuts = "true";
+        return button;
+      });
+      // A class beyond the first five is shown below them: its probability belongs to the answer.
+      const beyond = target?.probability != null && !predictions.some((p) => p.index === target.index);
+      if (beyond) rows.push(row("div", target, most, true));
+      element.replaceChildren(...rows);
+      if (focused !== null) rows.find((line) => line.dataset.index === focused)?.focus({ preventScroll: true });
+    },
+  };
+}
+
+/** Foot: what it cost, in one grey line. */
+function statusPart() {
+  const cost = h("span");
+  const note = h("span", { class: "gcw-note" });
+  return {
+    element: h("div", { class: "gcw-status" }, cost, note),
+    show(status) {
+      cost.textContent = status ? `${status.device} · ${status.passes}, ${milliseconds(status.milliseconds)}` : "";
+      note.textContent = status?.note ?? "";
+    },
+  };
+}
+
+/** An error in words, above the picture. */
+function noticePart() {
+  const element = h("div", { class: "gcw-notice", role: "alert" });
+  return {
+    element,
+    show(notice) {
+      // Written only where it changed: an alert that is written again is read aloud again.
+      const lines = notice?.title || notice?.message ? [notice.title, notice.message].filter(Boolean) : [];
+      if (lines.join("\n") === [...element.children].map((child) => child.textContent).join("\n")) return;
+      element.replaceChildren(...lines.map((line, i) => h(i === 0 ? "strong" : "span", {}, line)));
+    },
+  };
+}
+
+// ------------------------------------------------------------------------------ the host page
+
+/** The signed colours and the hairline as the style sheet has them, for canvases. */
+function paletteOf(root) {
+  const style = getComputedStyle(root);
+  const colour = (name) => style.getPropertyValue(name).trim() || "gray";
+  return { pro: colour("--gcw-pro"), con: colour("--gcw-con"), line: colour("--gcw-line") };
+}
+
+/** Red, green, blue, alpha of a computed colour. */
+function channelsOf(colour) {
+  const [r, g, b, a = 1] = (colour.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+  return { r, g, b, a };
+}
+
+/** "dark" or "light" after the first background that is painted behind an element; null where none is. */
+function groundTheme(element) {
+  for (let at = element?.parentElement; at; at = at.parentElement) {
+    const { r, g, b, a } = channelsOf(getComputedStyle(at).backgroundColor);
+    if (a > 0.5) return 0.2126 * r + 0.7152 * g + 0.0722 * b < 128 ? "dark" : "light";
+  }
+  return null;
+}
+
+/** What the host page says of itself: {host, theme, own}. `own`: nothing is painted behind the widget
+ *  and the page gives no hint, so it follows the system and paints its own ground. Only then: a light
+ *  notebook on a dark system stays light. */
+function hostOf(element) {
+  const { body, documentElement: html } = document;
+  const jupyter = body.dataset.jpThemeLight;
+  if (jupyter !== undefined) return { host: "jupyter", theme: jupyter === "false" ? "dark" : "light" };
+  const code = body.dataset.vscodeThemeKind ?? [...body.classList].find((name) => name.startsWith("vscode-"));
+  if (code) return { host: "vscode", theme: /dark|contrast$/.test(code) ? "dark" : "light" };
+  const named = html.getAttribute("theme") ?? html.dataset.theme ?? html.dataset.bsTheme;
+  if (named === "dark" || named === "light") return { host: "plain", theme: named };
+  const ground = groundTheme(element.closest(".gradcam-widget") ?? element);
+  if (ground) return { host: "plain", theme: ground };
+  if (globalThis.google?.colab) return { host: "plain", theme: "light" };
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  return { host: "plain", theme: dark ? "dark" : "light", own: dark };
+}
+
+/** Writes the host's theme on the widget, for the style sheet. */
+function applyTheme(elements) {
+  const { host, theme, own = false } = hostOf(elements[0]);
+  for (const element of elements) {
+    element.dataset.gcwHost = host;
+    element.dataset.gcwTheme = theme;
+    element.toggleAttribute("data-gcw-own-ground", own);
+  }
+}
+
+const FOCUSABLE = "select, button, canvas, input, [tabindex], [contenteditable]";
+
+/** Makes the widget's controls good citizens of a notebook: no key pressed in them is a shortcut of the
+ *  notebook, and each has a name for those who do not see it. */
+function adopt(scope) {
+  for (const element of scope.querySelectorAll(FOCUSABLE)) {
+    if (!element.dataset.lmSuppressShortcuts) element.dataset.lmSuppressShortcuts = "true";
+  }
+  for (const handle of scope.querySelectorAll(".noUi-handle, .ui-slider-handle")) {
+    const label = handle.closest(".widget-slider, .jupyter-widgets")?.querySelector("label")?.textContent;
+    if (label && !handle.hasAttribute("aria-label")) handle.setAttribute("aria-label", label);
+  }
+  for (const button of scope.querySelectorAll(".gradcam-controls button[title]")) {
+    // "‹" and an icon are no names; the tooltip is one.
+    if (button.title && button.getAttribute("aria-label") !== button.title) {
+      button.setAttribute("aria-label", button.title);
+    }
+  }
+}
+
+/** A class field that opens its whole list: a browser filters the list by the text in the field, so on
+ *  focus the text steps aside into the placeholder, and comes back if nothing was chosen. */
+function easeClassField(scope, signal) {
+  const fieldOf = (event) => event.target.closest?.(".gradcam-class input");
+  const options = (field) => [...(field.list?.options ?? [])].map((option) => option.value);
+  const before = new WeakMap();
+  const restore = (field) => {
+    const kept = before.get(field);
+    if (!kept) return;
+    before.delete(field);
+    if (!options(field).includes(field.value)) field.value = kept.value;
+    field.placeholder = kept.placeholder;
+  };
+  scope.addEventListener("focusin", (event) => {
+    const field = fieldOf(event);
+    if (!field || before.has(field)) return;
+    before.set(field, { value: field.value, placeholder: field.placeholder });
+    field.placeholder = field.value || field.placeholder;
+    field.value = "";
+  }, { signal });
+  scope.addEventListener("focusout", (event) => fieldOf(event) && restore(fieldOf(event)), { signal });
+  scope.addEventListener("click", (event) => {
+    const field = fieldOf(event);
+    if (!field || field.value !== "") return;
+    try {
+      field.showPicker?.();
+    } catch {
+      // A browser may refuse to open the list itself; arrow down still does.
+    }
+  }, { signal });
+}
+
+// ------------------------------------------------------------------------------------ render
+
+/** Calls `act` once after a burst of calls, before the browser paints. */
+function coalesced(act) {
+  let pending = false;
+  return () => {
+    if (pending) return;
+    pending = true;
+    queueMicrotask(() => {
+      pending = false;
+      act();
+    });
+  };
+}
+
+/** The picture's side and the number of bars for a width of the view, in CSS pixels. */
+function measure(width) {
+  const wide = width >= 640;
+  const side = wide ? clamp(Math.round(width * 0.4), 240, 560) : Math.min(width - 48, 560);
+  return { wide, side };
+}
+
+/** As many bars as stand beside the picture; 18 at the width of the look. */
+const rowsBeside = (height) => clamp(18 + Math.round((height - 448) / 15), 14, 26);
+
+function render({ model, el }) {
+  const stop = new AbortController();
+  const { signal } = stop;
+  const root = h("div", { class: "gcw gcw-empty", role: "group", "aria-label": "Grad-CAM explorer" });
+  const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
+  const say = (text) => { live.textContent = text; };
+  const tip = tipPart(root);
+  const parts = { root, tip, say, signal, model };
+  const notice = noticePart();
+  const picture = picturePart(parts);
+  const channels = channelPart(parts);
+  const predictions = predictionPart(parts);
+  const status = statusPart();
+  channels.element.append(predictions.element);
+  const body = h("div", { class: "gcw-body" }, picture.element, channels.element);
+  const strip = h("div", { class: "gcw-strip" });
+  root.prepend(notice.element, body, strip, status.element);
+  root.append(live);
+  el.append(root);
+
+  let shown = { picture: null, scene: null };
+  let latest = 0;
+  let drawnWidth = 0;
+
+  function layout() {
+    const width = root.clientWidth;
+    if (width === 0) return; // not on the page yet, or hidden: the ResizeObserver calls again
+    const ratio = devicePixelRatio || 1;
+    const { wide, side } = measure(width);
+    drawnWidth = width;
+    root.dataset.layout = wide ? "wide" : "narrow";
+    root.style.setProperty("--gcw-side", `${side}px`);
+    const height = picture.resize(side, ratio);
+    channels.resize(wide ? rowsBeside(height) : 18, ratio);
+    if (shown.scene) root.dataset.revision = shown.scene.revision;
+  }
+
+  function colour() {
+    const tables = model.get("tables") ?? {};
+    const table = tables[model.get("colormap")] ?? Object.values(tables)[0];
+    picture.colour(hasBytes(table?.data) ? table : null, clamp(Number(model.get("opacity")), 0, 1));
+  }
+
+  /** Unpacks what is new. Pictures and scenes that are already shown are taken over as they are. */
+  async function load() {
+    const nextPicture = model.get("picture");
+    const nextScene = model.get("scene");
+    const samePicture = shown.picture && shown.picture.data === nextPicture?.data;
+    const sameScene = shown.scene && shown.scene.source === nextScene;
+    const [loadedPicture, loadedScene] = await Promise.all([
+      samePicture ? shown.picture : decodePicture(nextPicture),
+      sameScene ? shown.scene : decodeScene(nextScene),
+    ]);
+    return { picture: loadedPicture, scene: loadedScene };
+  }
+
+  function announce(before, now) {
+    if (!before || !now || before === now) return;
+    const found = now.diagnosis ?? coverageSentence(now.coverage);
+    say([`${now.target.label} at ${now.layer.name}`, found].filter(Boolean).join(": "));
+  }
+
+  function show(next, message) {
+    if (shown.picture && shown.picture !== next.picture) shown.picture.bitmap.close();
+    announce(shown.scene, next.scene);
+    shown = next;
+    root.classList.toggle("gcw-empty", !next.scene);
+    root.classList.toggle("gcw-stale", Boolean(message?.stale && next.scene));
+    notice.show(message);
+    picture.show(next.picture, next.scene);
+    channels.show(next.scene);
+    predictions.show(next.scene);
+    status.show(next.scene?.status);
+    colour();
+    layout();
+  }
+
+  /** Unpacking is asynchronous, so an older message can be ready after a newer one: the latest wins. */
+  async function refresh() {
+    const ticket = ++latest;
+    const message = model.get("notice");
+    let next;
+    try {
+      next = await load();
+    } catch (error) {
+      console.error("gradcam_widget:", error);
+      if (ticket !== latest || signal.aborted) return;
+      show(shown, { title: "This map could not be drawn.", message: error.message, stale: true });
+      return;
+    }
+    if (ticket !== latest || signal.aborted) {
+      if (next.picture && next.picture !== shown.picture) next.picture.bitmap.close();
+      return;
+    }
+    show(next, message);
+  }
+
+  const listeners = [
+    ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
+    ["change:opacity change:colormap", coalesced(() => signal.aborted || colour())],
+  ];
+  const subscriptions = listeners.flatMap(([names, act]) => names.split(" ").map((name) => [name, act]));
+  for (const [name, act] of subscriptions) model.on(name, act);
+
+  // ------ the page around the view: size, device pixels, theme, the controls beside it
+  let container = null;
+  const dressed = () => (container ? [root, container] : [root]);
+  const retheme = () => { applyTheme(dressed()); layout(); };
+  const observers = [];
+  const observe = (observer, ...args) => { observer.observe(...args); observers.push(observer); };
+
+  /** Once the view is on the page, its container can be found. */
+  function settle() {
+    container = root.closest(".gradcam-widget");
+    const scope = container ?? root;
+    adopt(scope);
+    if (container) easeClassField(container, signal);
+    observe(new MutationObserver((records) => {
+      if (records.some((record) => !root.contains(record.target))) adopt(scope);
+    }), scope, { childList: true, subtree: true, attributes: true, attributeFilter: ["title"] });
+    const attributes = ["class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "data-theme", "data-bs-theme"];
+    for (const page of [document.body, document.documentElement]) {
+      observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: attributes });
+    }
+    retheme();
+  }
+
+  let settled = false;
+  observe(new ResizeObserver(() => {
+    if (!settled && root.isConnected && root.clientWidth > 0) {
+      settled = true;
+      settle();
+    } else if (root.clientWidth !== drawnWidth) {
+      layout();
+    }
+  }), root);
+
+  /** A window that moves to another screen, or a zoom, changes the device pixels. */
+  function watchRatio() {
+    const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    query.addEventListener("change", () => { layout(); watchRatio(); }, { once: true, signal });
+  }
+  watchRatio();
+  for (const media of ["(prefers-color-scheme: dark)", "(prefers-contrast: more)", "(forced-colors: active)"]) {
+    matchMedia(media).addEventListener("change", retheme, { signal });
+  }
+
+  // Plain keys pressed here mean nothing to the notebook around it; Tab and Escape go on.
+  root.addEventListener("keydown", (event) => {
+    const command = event.ctrlKey || event.metaKey || event.altKey;
+    if (!command && event.key !== "Tab" && event.key !== "Escape") event.stopPropagation();
+  }, { signal });
+
+  adopt(root);
+  applyTheme([root]);
+  refresh();
+  model.send({ type: "ready", complete: isComplete(model) });
+
+  return () => {
+    stop.abort();
+    for (const [name, act] of subscriptions) model.off(name, act);
+    for (const observer of observers) observer.disconnect();
+    shown.picture?.bitmap.close();
+    root.remove();
+  };
+}
+
+export default { render };

@@ -1,0 +1,160 @@
+"""A page of its own for the view: canvas.js and canvas.css with a stand-in model, no notebook, no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WIDGET = Path(__file__).resolve().parents[2] / "gradcam_widget" / "widget"
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>view</title>
+<style>body { margin: 24px; } %(style)s</style><style>%(css)s</style></head>
+<body %(body)s><div class="gradcam-widget">%(controls)s<div id="place" class="gradcam-canvas"></div></div>
+<script type="module">
+const SOURCE = %(source)s;
+const revive = (key, value) => {
+  if (value === null || typeof value !== "object" || !("$base64" in value)) return value;
+  const bytes = Uint8Array.from(atob(value.$base64), (c) => c.charCodeAt(0));
+  // An odd offset into a larger buffer: this is how a notebook's messages deliver binary traits.
+  const whole = new Uint8Array(bytes.length + 3);
+  whole.set(bytes, 3);
+  return new DataView(whole.buffer, 3, bytes.length);
+};
+class Model {
+  constructor(state) { this.state = JSON.parse(state, revive); this.listeners = []; this.sent = []; }
+  get(name) { return this.state[name]; }
+  set(name, value) {
+    const changes = typeof name === "string" ? { [name]: value } : name;
+    Object.assign(this.state, changes);
+    for (const key of Object.keys(changes)) {
+      for (const [event, act] of [...this.listeners]) if (event === `change:${key}`) act();
+    }
+  }
+  receive(state) { this.set(JSON.parse(state, revive)); }
+  on(name, act) { this.listeners.push([name, act]); }
+  off(name, act) { this.listeners = this.listeners.filter(([n, a]) => n !== name || a !== act); }
+  save_changes() {}
+  send(message) { this.sent.push(message); }
+}
+const url = URL.createObjectURL(new Blob([SOURCE], { type: "text/javascript" }));
+const view = (await import(url)).default;
+window.model = new Model(%(state)s);
+window.show = () => view.render({ model: window.model, el: document.getElementById("place") });
+window.cleanup = window.show();
+</script></body></html>
+"""
+
+
+def wire(value: Any) -> str:
+    """JSON in which bytes are {"$base64": ...}: what the page's stand-in model takes."""
+
+    def pack(item: object) -> dict[str, str]:
+        assert isinstance(item, bytes)
+        return {"$base64": base64.b64encode(item).decode()}
+
+    return json.dumps(value, default=pack)
+
+
+def page_html(state: dict[str, Any], *, controls: str = "", style: str = "", body: str = "") -> str:
+    """The whole page as one string; `window.model` is the stand-in, `window.cleanup` what render returned."""
+
+    def script(text: str) -> str:
+        return text.replace("</", "<\\/")
+
+    return PAGE % {
+        "css": (WIDGET / "canvas.css").read_text("utf-8"),
+        "source": script(json.dumps((WIDGET / "canvas.js").read_text("utf-8"))),
+        "state": script(json.dumps(wire(state))),
+        "controls": controls,
+        "style": style,
+        "body": body,
+    }
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """uint8 (H, W, 3) as an unfiltered PNG: exact pixels without an image library."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def encode(values: np.ndarray, dtype: str) -> dict[str, Any]:
+    """One ARRAY of the wire format in the encoding named."""
+    values = np.asarray(values, dtype=np.float64)
+    scale, offset = 1.0, 0.0
+    if dtype == "f32":
+        data = values.astype("<f4").tobytes()
+    elif dtype == "i16":
+        scale = float(np.abs(values).max() / 32767) or 1.0
+        data = np.round(values / scale).astype("<i2").tobytes()
+    else:
+        offset = float(values.min())
+        scale = float((values.max() - offset) / 255) or 1.0
+        data = zlib.compress(np.round((values - offset) / scale).astype(np.uint8).tobytes())
+    return {"dtype": dtype, "shape": list(values.shape), "scale": scale, "offset": offset, "data": data}
+
+
+def scene(
+    cam: np.ndarray,
+    alpha: np.ndarray,
+    contribution: np.ndarray,
+    *,
+    dtype: str = "f32",
+    layer: str = "conv_head",
+    label: str = "Egyptian cat",
+    index: int | None = 285,
+    predictions: list[tuple[int, str, float]] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A scene message around three arrays."""
+    shape = [len(alpha), *cam.shape]
+    size = " × ".join(map(str, shape))
+    best = [(285, "Egyptian cat", 0.384), (282, "tiger cat", 0.255), (281, "tabby", 0.205), (287, "lynx", 0.059)]
+    chosen = [*best, (728, "plastic bag", 0.003)] if predictions is None else predictions
+    return {
+        "revision": 1,
+        "layer": {"name": layer, "label": f"{layer} · conv · {size}", "kind": "conv", "shape": shape},
+        "target": {"index": index, "label": label, "score": 8.3, "probability": 0.384},
+        "method": {"name": "GradCAM", "weights": "mean gradient of the logit per channel"},
+        "cam": encode(cam, dtype),
+        "max": float(max(cam.max(), 0.0)),
+        "alpha": encode(alpha, dtype if dtype == "i16" else "f32"),
+        "contribution": encode(contribution, "i16"),
+        "coverage": {"channels": 12, "of": len(alpha), "share": 0.5},
+        "predictions": [{"index": i, "label": name, "probability": p} for i, name, p in chosen],
+        "status": {"device": "cpu", "note": None, "milliseconds": 0.94, "passes": "1 backward pass"},
+        "diagnosis": None,
+        **changes,
+    }
+
+
+def state(
+    picture: np.ndarray | None, first: dict[str, Any], tables: dict[str, np.ndarray], **changes: Any
+) -> dict[str, Any]:
+    """All synced traits of the view; `tables` are uint8 (256, 3), the ones named *-* diverging."""
+    sent = {}
+    if picture is not None:
+        height, width, _ = picture.shape
+        sent = {"data": png(picture), "width": width, "height": height, "name": "chelsea"}
+    kinds = {name: "diverging" if "-" in name else "sequential" for name in tables}
+    return {
+        "picture": sent,
+        "scene": first,
+        "notice": {},
+        "opacity": 0.5,
+        "colormap": next(iter(tables), ""),
+        "tables": {name: {"kind": kinds[name], "data": tables[name].tobytes()} for name in tables},
+        **changes,
+    }
