@@ -1,0 +1,54 @@
+# Everything happens in .venv, which is made on the first use; no target installs the same thing twice.
+# Without make: pip install -e ".[demo]", then gradcam-widget demo.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: demo test lint types clean help
+
+demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
+	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
+
+test: $(VENV)/.test ## all tests: unit, numerical, notebooks, browser (ARGS="-k layers" goes to pytest)
+	@$(BIN)/python tests/browser/chromium.py
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style: ruff, and the formatting checked
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## types: mypy, strict
+	$(BIN)/mypy
+
+clean: ## remove what was installed and built here
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# the extras contain one another, so a larger one stands for the smaller ones too
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[demo]"
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[test]"
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
+	@touch $@ $(VENV)/.test $(VENV)/.demo
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no $(PYTHON) here. Install Python 3.10 or newer, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
