@@ -167,7 +167,6 @@ def _serve(notebook: Path, port: int, *, open_browser: bool) -> None:
                 f"--ServerApp.open_browser={open_browser}",
                 f"--ServerApp.allow_root={_is_root()}",
                 f"--IdentityProvider.token={token}",
-                "--ServerApp.answer_yes=True",  # Ctrl-C asks no second time
                 "--ServerApp.log_level=ERROR",
                 "--LabApp.log_level=ERROR",
                 "--LabApp.news_url=None",  # no question about news over the notebook
@@ -175,10 +174,10 @@ def _serve(notebook: Path, port: int, *, open_browser: bool) -> None:
                 f"--KernelManager.transport_encryption={'auto' if zmq.has('curve') else 'disabled'}",
             ]
         )
-        _end_with_the_terminal(server)
-        server.log.addFilter(lambda record: "Shutting down..." not in record.getMessage())
+        _end_on_signals(server)
         address = f"http://127.0.0.1:{port}/lab/tree/{notebook.name}?token={token}"
-        print(f"The quickstart is at {address}\nCtrl-C ends it.", flush=True)
+        # on the loop, after the server's own callback that binds the port: the address works once it is shown
+        server.io_loop.add_callback(print, f"The quickstart is at {address}\nCtrl-C ends it.", flush=True)
         server.start()
     print("\nEnded.", flush=True)
 
@@ -188,7 +187,12 @@ def _is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def _end_with_the_terminal(server: Any) -> None:
-    """Let a closed terminal end the server and its kernels as Ctrl-C does."""
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda number, frame: server.stop(from_signal=True))
+def _end_on_signals(server: Any) -> None:
+    """Let Ctrl-C, and a closed terminal, end the server and its kernels at once, without a question."""
+
+    def stop(number: int, frame: object) -> None:
+        server.stop(from_signal=True)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
