@@ -1,0 +1,194 @@
+"""The Python side of the view: the wire format, and what the view says back."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+import numpy as np
+import traitlets
+from numpy.typing import NDArray
+from PIL import Image
+
+from gradcam_widget.widget import wire
+
+__all__ = ["Canvas", "Notice", "Scene", "encode_picture"]
+
+_HERE = Path(__file__).parent
+_log = logging.getLogger("gradcam_widget")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything the view draws for one selection, as plain Python and numpy values.
+
+    Attributes:
+        layer: {"name", "label", "kind", "shape": [K, h, w]}.
+        target: {"index": int | None, "label", "score", "probability": float | None}.
+        method: {"name", "weights": what the bars are, in words}.
+        cam: float (h, w), >= 0.
+        alpha: float (K,), the channel weights.
+        contribution: float (K,), alpha times the mean activation.
+        coverage: {"channels", "of", "share"} or None.
+        predictions: up to five of {"index", "label", "probability"}, the most probable first.
+        status: {"device", "note": str | None, "milliseconds", "passes"}.
+        diagnosis: a sentence about the map, or None.
+    """
+
+    layer: Mapping[str, Any]
+    target: Mapping[str, Any]
+    method: Mapping[str, Any]
+    cam: NDArray[Any]
+    alpha: NDArray[Any]
+    contribution: NDArray[Any]
+    coverage: Mapping[str, Any] | None
+    predictions: Sequence[Mapping[str, Any]]
+    status: Mapping[str, Any]
+    diagnosis: str | None
+
+    def message(self, revision: int) -> dict[str, Any]:
+        """The scene as the view takes it, within `wire.SCENE_BYTES`.
+
+        Raises:
+            ValueError: where the map or the weights are not finite.
+        """
+        text: dict[str, Any] = {
+            "revision": revision,
+            "layer": wire.plain(self.layer),
+            "target": wire.plain(self.target),
+            "method": wire.plain(self.method),
+            "max": float(np.max(self.cam, initial=0.0)),
+            "coverage": None if self.coverage is None else dict(self.coverage),
+            "predictions": [wire.plain(prediction) for prediction in self.predictions],
+            "status": wire.plain(self.status),
+            "diagnosis": None if self.diagnosis is None else wire.shorten(self.diagnosis, 600),
+        }
+        room = wire.SCENE_BYTES - wire.json_bytes(text)
+        return text | wire.fit(self.alpha, self.contribution, self.cam, room)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An error in words. ``stale``: the picture and bars on show do not belong to the selection."""
+
+    title: str
+    message: str
+    stale: bool
+
+    def as_message(self) -> dict[str, Any]:
+        """The notice as the view takes it."""
+        return {
+            "title": wire.shorten(self.title),
+            "message": wire.shorten(self.message, 1200),
+            "stale": self.stale,
+        }
+
+
+def encode_picture(pixels: NDArray[np.uint8], name: str) -> dict[str, Any]:
+    """The picture as the view takes it, losslessly.
+
+    Args:
+        pixels: uint8 (H, W, 3), exactly what the model saw.
+        name: shown with it.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    height, width = pixels.shape[:2]
+    return {"data": buffer.getvalue(), "width": width, "height": height, "name": wire.shorten(name)}
+
+
+class Canvas(anywidget.AnyWidget):
+    """The view: picture with heatmap, bars of alpha, predictions, status. `canvas.js` draws it.
+
+    Attributes:
+        picture: what the model saw, as a PNG; sent only when it changes.
+        scene: everything that depends on the selection; see `Scene`.
+        notice: an error in words, or {}; see `Notice`.
+        opacity: of the heatmap, 0 to 1. The browser changes it on its own.
+        colormap: name of the colour table.
+        colormap_index: its number among the tables. A dropdown tells the browser its index, not its value, so this
+            is what the colour map control is linked to, and what the view draws with.
+        tables: {name: {"index", "kind": "sequential" | "diverging", "data": 256 x 3 bytes}}, sent once.
+    """
+
+    _esm: ClassVar[Path] = _HERE / "canvas.js"
+    _css: ClassVar[Path] = _HERE / "canvas.css"
+
+    picture = traitlets.Dict().tag(sync=True)
+    scene = traitlets.Dict().tag(sync=True)
+    notice = traitlets.Dict().tag(sync=True)
+    opacity = traitlets.Float(0.5).tag(sync=True)
+    colormap = traitlets.Unicode("viridis").tag(sync=True)
+    colormap_index = traitlets.Int(0).tag(sync=True)
+    tables = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self, tables: Mapping[str, tuple[str, NDArray[np.uint8]]], *, colormap: str, opacity: float
+    ) -> None:
+        """A view with its colour tables.
+
+        Args:
+            tables: {name: (kind, uint8 (256, 3))}, in the order of the colour map control.
+            colormap: the one to begin with.
+            opacity: to begin with.
+        """
+        self._on_target: list[Callable[[int], None]] = []
+        super().__init__(
+            tables={
+                name: {"index": index, "kind": kind, "data": np.ascontiguousarray(table).tobytes()}
+                for index, (name, (kind, table)) in enumerate(tables.items())
+            },
+            colormap=colormap,
+            colormap_index=list(tables).index(colormap),
+            opacity=opacity,
+        )
+        self.add_class("gradcam-canvas")
+        self.on_msg(self._on_view_message)
+
+    @property
+    def revision(self) -> int:
+        """Of the scene on show; 0 before the first."""
+        return int(self.scene.get("revision", 0))
+
+    def on_target(self, callback: Callable[[int], None]) -> None:
+        """Call ``callback(index)`` when a prediction is chosen in the view."""
+        self._on_target.append(callback)
+
+    def show(self, scene: dict[str, Any], picture: dict[str, Any] | None = None) -> None:
+        """Draw a scene (see `Scene.message`), with its picture where that is new, and without a notice.
+
+        All of it travels as one message.
+        """
+        with self.hold_sync():
+            if picture is not None:
+                self.picture = picture
+            self.scene = scene
+            self.notice = {}
+
+    def say(self, notice: Notice | None) -> None:
+        """Show a notice, or take it away."""
+        self.notice = {} if notice is None else notice.as_message()
+
+    def look(self, colormap: str, opacity: float) -> None:
+        """Set colour map and opacity from the kernel."""
+        with self.hold_sync():
+            self.colormap = colormap
+            self.colormap_index = self.tables[colormap]["index"]
+            self.opacity = opacity
+
+    def _on_view_message(self, _: object, content: object, buffers: object) -> None:
+        if not isinstance(content, Mapping):
+            return
+        if content.get("type") == "ready" and not content.get("complete", True):
+            # Some front ends lose the binary parts of a view's first state.
+            self.send_state(["tables", "picture", "scene", "notice"])
+        elif content.get("type") == "target" and isinstance(content.get("index"), int):
+            for callback in tuple(self._on_target):
+                callback(content["index"])
+        else:
+            _log.debug("The view sent something else: %r", content)

@@ -1,0 +1,670 @@
+"""The explorer: builds controls and view around an engine, and keeps what is shown equal to what is asked."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import os
+import struct
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ipywidgets  # type: ignore[import-untyped]  # it has no types
+import numpy as np
+import torch
+import traitlets
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from gradcam_widget import render
+from gradcam_widget.engine import GradCAM, Passes
+from gradcam_widget.explanation import Explanation
+from gradcam_widget.layers import Layer
+from gradcam_widget.methods import METHODS
+from gradcam_widget.targets import ClassLogit, name_target, probabilities
+from gradcam_widget.widget.canvas import Canvas, Notice, Scene, encode_picture
+from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels
+from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
+from gradcam_widget.widget.wire import shorten
+
+__all__ = ["GradCAMWidget", "coverage"]
+
+_log = logging.getLogger("gradcam_widget")
+
+_UPLOAD_BYTES = 20_000_000
+_UPLOAD_PIXELS = 50_000_000
+_UPLOAD_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+_PREDICTIONS = 5
+
+
+class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """A microscope for a network: choose a picture, a layer and a class; see where and through which channels.
+
+    Args:
+        model: the network, or a `gradcam_widget.GradCAM` that is ready. It is left as it is.
+        images: one picture, a list of pictures, or a dict name -> picture. A picture is a PIL image, a uint8
+            array (H, W, 3), a path, or a float tensor (C, H, W) that goes to the model as it is.
+        class_names: one name per class; by default ``model.class_names``, where it has some.
+        transform: PIL image -> tensor (C, H, W); by default the model's own, else ImageNet's.
+        layer: name of a layer, a module or a `Layer`; None for the last feature map with more than one cell.
+        target: None for the predicted class, an int, a class name, or a function output -> scalar.
+        method: name of a method.
+        device: where to compute, such as "cuda"; by default where the model is.
+        colormap: name of a colour table.
+        opacity: of the heatmap, 0 to 1.
+
+    Attributes:
+        image_index, layer, target, method, colormap, opacity: what is asked. Setting one redraws; each can be
+            observed. A wrong value raises `traitlets.TraitError` and changes nothing. ``layer`` and ``target``
+            stay None where the choice is left to the engine; ``explanation`` tells what it chose.
+        explanation: the `Explanation` on show; None where there is none. Read-only.
+        status: one line: device, passes of the model, time. Read-only.
+        engine: the `GradCAM` that computes.
+
+    Raises:
+        TypeError: if the model is no module, or a picture of an unknown kind.
+        ValueError: for no picture at all, or an argument with a wrong value.
+        FileNotFoundError: for a path without a file.
+
+    A model that fails does not make the constructor fail: the widget shows the error in words, the traceback
+    goes to the log "gradcam_widget", and the next valid selection works.
+    """
+
+    image_index = traitlets.Any(0)
+    layer = traitlets.Any(None, allow_none=True)
+    target = traitlets.Any(None, allow_none=True)
+    method = traitlets.Any("GradCAM")
+    colormap = traitlets.Any("viridis")
+    opacity = traitlets.Any(0.5)
+    explanation = traitlets.Instance(Explanation, allow_none=True, read_only=True)
+    status = traitlets.Unicode("", read_only=True)
+
+    _closed = True  # until the constructor has come to its end
+
+    def __init__(
+        self,
+        model: nn.Module | GradCAM,
+        images: object,
+        *,
+        class_names: Sequence[str] | None = None,
+        transform: Any = None,
+        layer: str | nn.Module | Layer | None = None,
+        target: Any = None,
+        method: str = "GradCAM",
+        device: str | torch.device | None = None,
+        colormap: str = "viridis",
+        opacity: float = 0.5,
+    ) -> None:
+        _enable_colab()
+        names, self._images = _named_pictures(images)
+        self._owns_engine = not isinstance(model, GradCAM)
+        self.engine = _engine(model, class_names=class_names, transform=transform, device=device)
+        self._lock = threading.RLock()
+        self._mirroring = threading.local()
+        self._prepared: tuple[int, object] | None = None  # the last picture, as the model takes it
+        self._layers: dict[int, tuple[Layer, ...]] = {}
+        self._spent = Passes()  # passes run since the last answer
+        self._idle_gpu = _idle_gpu(self.engine.device)
+        self._answered: View | None = None  # the last question, whether it could be answered or not
+        self._failure: Notice | None = None  # where it could not
+        self._drawn: _Drawn | None = None
+        self._reached: tuple[int, object] | None = None  # picture and target whose gradients are all known
+
+        tables = _tables()
+        offered = tuple(name for name, (kind, _) in tables.items() if kind == "sequential")
+        self._state = State(
+            Offer(
+                pictures=names,
+                methods=tuple(METHODS),
+                colormaps=offered,
+                layers=self._layer_names,
+                check_target=self._check_target,
+            )
+        )
+        self._state.update(
+            **self._plain(layer=layer, target=target, method=method, colormap=colormap, opacity=opacity)
+        )
+        self._canvas = Canvas(tables, colormap=self._state.colormap, opacity=self._state.opacity)
+        self._controls = Controls(
+            self._state, colormaps=offered, upload=self._on_controls_upload, reject=self._on_controls_reject
+        )
+        self._links = [
+            ipywidgets.jslink((self._controls.opacity, "value"), (self._canvas, "opacity")),
+            ipywidgets.jslink((self._controls.colormap, "index"), (self._canvas, "colormap_index")),
+        ]
+        super().__init__([self._controls.box, self._canvas])
+        self._closed = False
+        self.add_class("gradcam-widget")
+        self._canvas.on_target(self._on_canvas_target)
+        self.observe(self._on_own_trait, names=list(NAMES))
+        self._state.on_update(self.refresh)
+        self.refresh()
+
+    def set(self, **changes: Any) -> None:
+        """Set several of the traits at once, with one computation and one redraw.
+
+        All are checked before any is set: after a TraitError everything is as it was.
+        """
+        self._check_open()
+        self._state.update(**self._plain(**changes))
+
+    def refresh(self) -> None:
+        """Compute and draw what is asked, where that is not what is shown.
+
+        Choices that come in while an answer is computed are answered together, by the last of them.
+        """
+        with self._lock:
+            while not self._closed:
+                view = self._state.snapshot()
+                if view == self._answered:
+                    break
+                failure = None
+                try:
+                    drawn = self._drawn
+                    if drawn is None or view != drawn.view:
+                        drawn = self._answer(view)
+                except Exception as error:
+                    _log.exception("No explanation for %s", view)
+                    failure = _in_words(error, self.engine.device, stale=self._drawn is not None)
+                if view != self._state.snapshot():
+                    continue  # the user has moved on
+                if failure is None and drawn is not None:
+                    self._draw(drawn)
+                self._answered, self._failure = view, failure
+            if self._closed:
+                return
+            self._follow()
+            self._reach_all_layers()
+
+    def close(self) -> None:
+        """Close the widget with all its parts, and empty the engine where the widget made it."""
+        if self._closed:
+            return
+        with self._lock:
+            self._closed = True
+            for part in [*self._links, *_parts(self)]:
+                part.close()
+            if self._owns_engine:
+                self.engine.close()
+            self._images, self._prepared, self._drawn = [], None, None
+            super().close()
+
+    # -- from the question to the view -------------------------------------------------------------------------
+
+    def _answer(self, view: View) -> _Drawn:
+        """Everything there is to draw for a question; nothing is drawn yet."""
+        started = time.perf_counter()
+        image = self._input(view.image_index)
+        with self._counted():
+            explanation = self.engine.explain(image, view.target, view.layer, method=view.method)
+            scores = self.engine.predict(image)
+        layers = self._layers_of(view.image_index)
+        layer = explanation.layer
+        if len(layer.shape) != 3:
+            raise ValueError(
+                f"layer: the widget shows pictures, whose feature maps are (K, h, w); {layer.name!r} has the "
+                f"shape {layer.shape}. Use the engine, GradCAM, for signals and volumes"
+            )
+        if not (torch.isfinite(scores).all() and torch.isfinite(explanation.signed_cam).all()):
+            raise ValueError(
+                explanation.diagnosis or "model: its scores are NaN or infinite for this picture; check its input"
+            )
+        labels = class_labels(self.engine.class_names, scores.numel() if scores.ndim == 1 else 0)
+        predictions = _predictions(scores, labels)
+        target = _target(explanation, labels)
+        new_picture = None
+        if self._drawn is None or self._drawn.view.image_index != view.image_index:
+            name = self._state.offer.pictures[view.image_index]
+            new_picture = encode_picture(self.engine.picture(image), name)
+        contribution = _array(explanation.contribution)
+        passes = _in_passes(self._spent)
+        milliseconds = 1000 * (time.perf_counter() - started)
+        scene = Scene(
+            layer={"name": layer.name, "label": layer.label, "kind": layer.kind, "shape": list(layer.shape)},
+            target=target,
+            method={"name": view.method, "weights": METHODS[view.method].weights},
+            cam=_array(explanation.cam),
+            alpha=_array(explanation.alpha),
+            contribution=contribution,
+            coverage=coverage(contribution),
+            predictions=[vars(prediction) for prediction in predictions],
+            status={
+                "device": str(self.engine.device),
+                "note": self._idle_gpu,
+                "milliseconds": round(milliseconds, 2),
+                "passes": passes,
+            },
+            diagnosis=explanation.diagnosis,
+        )
+        return _Drawn(
+            view=view,
+            scene=scene.message(self._canvas.revision + 1),
+            picture=new_picture,
+            explanation=explanation,
+            status=f"{self.engine.device} · {passes} · {milliseconds:.1f} ms",
+            choices=Choices(
+                picture=view.image_index,
+                layers=tuple((known.name, known.kind, known.label) for known in layers),
+                layer=layer.name,
+                classes=labels,
+                predictions=predictions,
+                target=target["index"],
+                target_label=target["label"],
+            ),
+        )
+
+    def _draw(self, drawn: _Drawn) -> None:
+        """Send an answer to the view, unless it is the one it holds."""
+        if drawn is not self._drawn:
+            self._canvas.show(drawn.scene, drawn.picture)
+            # The picture has gone; the widget need not keep a second copy.
+            self._drawn = replace(drawn, picture=None)
+            self._spent = Passes()
+
+    def _follow(self) -> None:
+        """Let notice, controls and traits follow what was asked and answered."""
+        failed, drawn = self._failure, self._drawn
+        self._canvas.say(failed)
+        choices = drawn.choices if failed is None and drawn is not None else self._failed_choices()
+        self._controls.show(replace(choices, pictures=self._state.offer.pictures))
+        colormap, opacity = self._state.colormap, self._state.opacity
+        if self._controls.show_look(colormap, opacity):
+            self._canvas.look(colormap, opacity)
+        shown = None if failed is not None else drawn
+        with self._as_mirror():
+            self.set_trait("explanation", shown and shown.explanation)
+            self.set_trait("status", shown.status if shown else f"{self.engine.device} · no explanation")
+            for name in NAMES:
+                if getattr(self, name) is not (value := getattr(self._state, name)):
+                    setattr(self, name, value)
+
+    def _failed_choices(self) -> Choices:
+        """What the controls show of a question that has no answer."""
+        view = self._state.snapshot()
+        before = self._drawn.choices if self._drawn else Choices()
+        same_picture = before.picture == view.image_index
+        layers = self._layers.get(view.image_index, ())
+        named = self._class_of(view.target)
+        return replace(
+            before,
+            picture=view.image_index,
+            layers=tuple((layer.name, layer.kind, layer.label) for layer in layers),
+            layer=view.layer if view.layer in {layer.name for layer in layers} else None,
+            predictions=before.predictions if same_picture else (),
+            target=named,
+            target_label=before.classes[named]
+            if named is not None and named < len(before.classes)
+            else ("" if view.target is None else _name(view.target)),
+        )
+
+    def _reach_all_layers(self) -> None:
+        """Go back through the rest of the network for the class on show, so that no other layer needs a pass.
+
+        The answer for one layer stops there, and is already on its way to the browser. This goes on from it:
+        both together are one backward pass.
+        """
+        drawn = self._drawn
+        if (
+            drawn is None
+            or self._failure is not None
+            or self._reached == (key := (drawn.view.image_index, drawn.view.target))
+        ):
+            return
+        self._reached = key
+        try:
+            image = self._input(drawn.view.image_index)
+            first = self._layers_of(drawn.view.image_index)[0]
+            self.engine.explain_layers(image, drawn.view.target, [first])
+        except Exception:
+            # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
+            _log.debug("The gradients of all layers are not to be had at once", exc_info=True)
+
+    # -- what the state may hold -------------------------------------------------------------------------------
+
+    def _input(self, image_index: int) -> object:
+        """A picture as the engine takes it at no cost: read, resized and normalised once."""
+        if self._prepared is None or self._prepared[0] != image_index:
+            image = self._images[image_index]
+            # Several input tensors are handed over as they are.
+            self._prepared = (image_index, image if isinstance(image, tuple) else self.engine.prepare(image))
+        return self._prepared[1]
+
+    def _layers_of(self, image_index: int) -> tuple[Layer, ...]:
+        with self._lock:
+            if image_index not in self._layers:
+                with self._counted():
+                    self._layers[image_index] = self.engine.layers(self._input(image_index))
+            return self._layers[image_index]
+
+    def _layer_names(self, image_index: int) -> tuple[str, ...]:
+        """The names that ``layer`` may have; none where the model fails, which the answer will tell."""
+        try:
+            # Without the lock where they are known: a choice must not wait for an answer that it outdates.
+            return tuple(layer.name for layer in self._layers.get(image_index) or self._layers_of(image_index))
+        except Exception:
+            _log.debug("The layers are not known", exc_info=True)
+            return ()
+
+    def _check_target(self, target: object, image_index: int) -> None:
+        self.engine.resolve_target(target)
+        if isinstance(target, int) and (count := self._class_count(image_index)) and not 0 <= target < count:
+            raise ValueError(
+                f"target: expected a class from 0 to {count - 1}, one per output of the model; got {target}"
+            )
+
+    def _class_count(self, image_index: int) -> int | None:
+        """How many classes the model has; None where that cannot be known."""
+        if self._drawn is not None:
+            return len(self._drawn.choices.classes) or None
+        try:
+            with self._lock, self._counted():
+                scores = self.engine.predict(self._input(image_index))
+        except Exception:
+            _log.debug("The number of classes is not known", exc_info=True)
+            return None
+        return scores.numel() if scores.ndim == 1 else None
+
+    def _class_of(self, target: object) -> int | None:
+        """The class index of a target of the state, where it is a class."""
+        if target is None:
+            return None
+        resolved = self.engine.resolve_target(target)
+        return resolved.index if isinstance(resolved, ClassLogit) else None
+
+    def _plain(self, **changes: Any) -> dict[str, Any]:
+        """The changes in the words of the state: a layer by its name."""
+        layer = changes.get("layer")
+        if isinstance(layer, Layer):
+            changes["layer"] = layer.name
+        elif isinstance(layer, nn.Module):
+            names = [name for name, module in self.engine.model.named_modules() if module is layer]
+            if not names:
+                raise SettingError(
+                    f"layer: this {type(layer).__name__} is not a module of the model; give one of "
+                    "model.named_modules(), or its name"
+                )
+            changes["layer"] = names[0]
+        return changes
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Passes of the model inside belong to the next answer."""
+        before = self.engine.passes
+        try:
+            yield
+        finally:
+            spent = self.engine.passes - before
+            self._spent = Passes(self._spent.forward + spent.forward, self._spent.backward + spent.backward)
+
+    # -- what comes in -----------------------------------------------------------------------------------------
+
+    @traitlets.validate(*NAMES)
+    def _validate_own(self, proposal: Any) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        if getattr(self._mirroring, "now", False):
+            return value
+        self._check_open()
+        return self._state.check(**self._plain(**{name: value}))[name]
+
+    def _on_own_trait(self, change: Any) -> None:
+        if not getattr(self._mirroring, "now", False):
+            self._state.update(**{change["name"]: change["new"]})
+
+    def _on_canvas_target(self, index: int) -> None:
+        try:
+            self._state.update(target=index)
+        except Exception as error:
+            self._on_controls_reject(error)
+
+    def _on_controls_reject(self, error: Exception) -> None:
+        """Show why a choice was not taken. What is on show still belongs to what is selected."""
+        if isinstance(error, (traitlets.TraitError, ValueError)):
+            _log.info("Not taken: %s", error)
+            notice = Notice("That is not possible", str(error), stale=False)
+        else:
+            _log.error("A choice could not be taken", exc_info=error)
+            notice = _in_words(error, self.engine.device, stale=False)
+        with self._lock:
+            if not self._closed:
+                stale = self._failure is not None and self._failure.stale
+                self._canvas.say(replace(notice, stale=stale))
+
+    def _on_controls_upload(self, name: str, content: bytes) -> None:
+        picture = _read_upload(name, content)
+        with self._lock:
+            offer = self._state.offer
+            pictures = _unique([*offer.pictures, Path(name.replace("\\", "/")).name or "uploaded picture"])
+            self._images.append(picture)
+            self._state.offer = replace(offer, pictures=pictures)
+        self._state.update(image_index=len(pictures) - 1)
+
+    @contextmanager
+    def _as_mirror(self) -> Iterator[None]:
+        """Traits set inside follow the state; they are no wish of the user's."""
+        before = getattr(self._mirroring, "now", False)
+        self._mirroring.now = True
+        try:
+            yield
+        finally:
+            self._mirroring.now = before
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("This GradCAMWidget is closed; make a new one")
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """An answer: what goes to the view, and what goes with it."""
+
+    view: View
+    scene: dict[str, Any]
+    picture: dict[str, Any] | None
+    explanation: Explanation
+    status: str
+    choices: Choices
+
+
+def coverage(contribution: NDArray[Any], share: float = 0.5) -> dict[str, Any] | None:
+    """How few channels carry the positive evidence: {"channels", "of", "share"}, or None where there is none.
+
+    Each channel k adds alpha_k A^k to the signed map; summed over its cells that is Z times its contribution.
+    ``channels`` is the smallest number of channels whose positive contributions together make at least
+    ``share`` of the sum of all positive contributions. Negative contributions are left out of both.
+
+    Args:
+        contribution: (K,) alpha_k times the mean activation.
+        share: in (0, 1].
+    """
+    positive = np.sort(contribution[contribution > 0].astype(np.float64))[::-1]
+    if not positive.size:
+        return None
+    reached = np.cumsum(positive)
+    # Rounding of the running sum must not ask for one more channel.
+    channels = int(np.searchsorted(reached, share * reached[-1] * (1 - 1e-12))) + 1
+    return {"channels": channels, "of": int(contribution.size), "share": share}
+
+
+def _engine(model: nn.Module | GradCAM, **arguments: Any) -> GradCAM:
+    """The model's engine; a ready one has its own settings."""
+    if not isinstance(model, GradCAM):
+        return GradCAM(model, **arguments)
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{given[0]}: the model is a GradCAM, which has its own; give it there: GradCAM(model, {given[0]}=...)"
+        )
+    return model
+
+
+def _named_pictures(images: object) -> tuple[tuple[str, ...], list[Any]]:
+    """Names, all different, and pictures."""
+    if isinstance(images, Tensor) and images.ndim == 4 and images.shape[0] != 1:
+        images = list(images)
+    if isinstance(images, Mapping):
+        names, pictures = [str(name) for name in images], list(images.values())
+    else:
+        pictures = list(images) if isinstance(images, list) else [images]
+        names = [_picture_name(picture, number) for number, picture in enumerate(pictures, 1)]
+    if not pictures:
+        raise ValueError("images: expected at least one picture; got none")
+    for position, picture in enumerate(pictures):
+        if isinstance(picture, os.PathLike | str):
+            pictures[position] = path = Path(picture)
+            if not path.is_file():
+                raise FileNotFoundError(f"images: there is no file {str(path)!r}; check the path")
+        elif not isinstance(picture, Image.Image | np.ndarray | Tensor | tuple):
+            raise TypeError(
+                "images: expected a picture, a list of pictures or a dict name -> picture, each a PIL image, a "
+                f"uint8 array (H, W, 3), a path or a float tensor (C, H, W); got {type(picture).__name__}"
+            )
+    return _unique(names), pictures
+
+
+def _picture_name(picture: object, number: int) -> str:
+    path = picture if isinstance(picture, os.PathLike | str) else getattr(picture, "filename", None)
+    name = Path(path).name if isinstance(path, os.PathLike | str) else ""
+    return name or f"picture {number}"
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, fit to travel; one that came before gets a number."""
+    taken: dict[str, None] = {}
+    for name in names:
+        label = short = shorten(name)
+        number = 2
+        while label in taken:
+            label, number = f"{short} ({number})", number + 1
+        taken[label] = None
+    return tuple(taken)
+
+
+def _read_upload(name: str, content: bytes) -> Image.Image:
+    """The picture in an uploaded file, read to its end.
+
+    Raises:
+        ValueError: where it is too large, or no picture.
+    """
+    shown = repr(shorten(name, 60))
+    if len(content) > _UPLOAD_BYTES:
+        raise ValueError(
+            f"{shown} has {len(content) / 1e6:.0f} MB; at most {_UPLOAD_BYTES / 1e6:.0f} MB can be uploaded. "
+            "Scale it down, or give its path: GradCAMWidget(model, [path])"
+        )
+    try:
+        picture = Image.open(io.BytesIO(content), formats=_UPLOAD_FORMATS)
+        if picture.width * picture.height <= _UPLOAD_PIXELS:
+            picture.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{shown} has more pixels than can be unpacked safely; scale it down") from error
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
+        raise ValueError(
+            f"{shown} cannot be read as a picture; upload a whole {', '.join(_UPLOAD_FORMATS)} file"
+        ) from error
+    if picture.width * picture.height > _UPLOAD_PIXELS:
+        raise ValueError(
+            f"{shown} has {picture.width} × {picture.height} pixels; at most {_UPLOAD_PIXELS / 1e6:.0f} million "
+            "can be uploaded. Scale it down"
+        )
+    return picture
+
+
+def _tables() -> dict[str, tuple[str, NDArray[np.uint8]]]:
+    """All colour tables: first the sequential ones, in the order of the colour map control."""
+    ordered = sorted(render.COLORMAPS, key=lambda name: render.COLORMAPS[name] != "sequential")
+    return {name: (render.COLORMAPS[name], render.table(name)) for name in ordered}
+
+
+def _predictions(scores: Tensor, labels: Sequence[str]) -> tuple[Prediction, ...]:
+    if scores.ndim != 1 or not labels:
+        return ()
+    values, indices = probabilities(scores).topk(min(_PREDICTIONS, scores.numel()))
+    return tuple(
+        Prediction(index, labels[index], float(value))
+        for value, index in zip(values.tolist(), indices.tolist(), strict=True)
+    )
+
+
+def _target(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]:
+    target = explanation.target
+    index = target.index if isinstance(target, ClassLogit) else None
+    return {
+        "index": index,
+        "label": labels[index] if index is not None and index < len(labels) else name_target(target),
+        "score": explanation.score,
+        "probability": explanation.probability,
+    }
+
+
+def _name(target: object) -> str:
+    if callable(target):
+        return name_target(target)
+    return f"class {target}" if isinstance(target, int) else str(target)
+
+
+def _in_passes(passes: Passes) -> str:
+    """The count in words: no pass, 1 backward pass, 1 forward, 2 backward passes."""
+    parts = [f"{n} {kind}" for n, kind in ((passes.forward, "forward"), (passes.backward, "backward")) if n]
+    if not parts:
+        return "no pass"
+    return f"{', '.join(parts)} pass{'es' if max(passes.forward, passes.backward) > 1 else ''}"
+
+
+def _in_words(error: Exception, device: torch.device, *, stale: bool) -> Notice:
+    """What happened and what to do, for an error on the way to an explanation."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        return Notice(
+            "Out of memory",
+            f"The memory of {device} does not suffice for this picture and model. Choose a smaller picture, "
+            'close other widgets and notebooks, or compute elsewhere: GradCAMWidget(..., device="cpu").',
+            stale,
+        )
+    if isinstance(error, (ValueError, TypeError, OSError)):
+        return Notice("No explanation for this selection", text, stale)
+    return Notice(
+        f"{type(error).__name__} while explaining",
+        f"{text}. Choose something else, or look into the model; the traceback is in the log 'gradcam_widget'.",
+        stale,
+    )
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().double().numpy()
+    return array
+
+
+def _idle_gpu(device: torch.device) -> str | None:
+    """How to use a GPU that is there while the model is on the CPU; None where there is nothing to gain."""
+    if device.type != "cpu":
+        return None
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    return kind and f'a GPU is idle: GradCAMWidget(..., device="{kind}") uses it'
+
+
+def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """All widgets below a widget, with their layouts and styles; not the widget itself."""
+    for child in getattr(widget, "children", ()):
+        yield from _parts(child)
+        yield child
+    for name in ("style", "layout"):
+        part = getattr(widget, name, None)
+        if isinstance(part, ipywidgets.Widget):
+            yield part
+
+
+@functools.cache
+def _enable_colab() -> None:
+    """Let Colab show widgets that are not its own; elsewhere nothing happens."""
+    output = sys.modules.get("google.colab.output")
+    if output is not None:
+        output.enable_custom_widget_manager()

@@ -1,0 +1,132 @@
+"""How numbers travel to the view: each array in the most precise form that keeps the whole scene small."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SCENE_BYTES", "encode", "fit", "json_bytes", "plain", "shorten"]
+
+SCENE_BYTES = 9_650
+"""What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
+
+_ARRAY_BYTES = 110  # the JSON around one array: dtype, shape, scale, offset, its path among the buffers
+_TEXT = 160  # characters; a name or label longer than this is cut
+
+# From the most precise to the smallest: (alpha, contribution, cam). The bars are read as numbers, so alpha keeps
+# its bits longest; the map goes through a table of 256 colours, so it gives way first.
+_LADDER: tuple[tuple[str, str, str], ...] = (
+    ("f32", "f32", "f32"),
+    ("f32", "i16", "f32"),
+    ("f32", "i16", "i16"),
+    ("f32", "i16", "u8z"),
+    ("i16", "i16", "f32"),
+    ("i16", "i16", "i16"),
+    ("i16", "i16", "u8z"),
+    ("i16", "i16", "u8z/127"),
+    ("i16", "i16", "u8z/63"),
+    ("i16", "i16", "u8z/31"),
+    ("i16", "u8z", "f32"),
+    ("i16", "u8z", "i16"),
+    ("i16", "u8z", "u8z"),
+    ("i16", "u8z", "u8z/63"),
+    ("i16", "u8z", "u8z/31"),
+    ("i16", "u8z", "u8z/15"),
+    ("u8z", "u8z", "u8z/31"),
+    ("u8z", "u8z", "u8z/15"),
+)
+
+
+def encode(values: NDArray[Any], dtype: str) -> dict[str, Any]:
+    """The wire form of an array: {"dtype", "shape", "scale", "offset", "data"}, little endian, in C order.
+
+    Args:
+        values: finite real numbers, any shape.
+        dtype: "f32": the value itself; "i16": value = data * scale; "u8z": uint8, deflated by zlib,
+            value = offset + data * scale. "u8z/31" uses 31 steps instead of 255, so that it deflates better.
+            Zero is always met exactly.
+    """
+    name, _, steps = dtype.partition("/")
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    scale, offset = 1.0, 0.0
+    if name == "f32":
+        data = array.astype("<f4").tobytes()
+    elif name == "i16":
+        scale = float(np.abs(array).max(initial=0.0)) / 32767 or 1.0
+        data = np.rint(array / scale).astype("<i2").tobytes()
+    elif name == "u8z":
+        low, high = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+        levels = int(steps or 255)
+        # A whole step is set aside where there are two signs, so that zero can lie on one.
+        scale = (high - low) / (levels - 1 if low < 0 < high else levels) or 1.0
+        below = math.ceil(-low / scale - 1e-9)
+        offset = -below * scale
+        data = zlib.compress(np.rint(array / scale + below).clip(0, 255).astype(np.uint8).tobytes(), 6)
+    else:
+        raise ValueError(f"dtype: expected f32, i16 or u8z; got {dtype!r}")
+    return {"dtype": name, "shape": list(array.shape), "scale": scale, "offset": offset, "data": data}
+
+
+def fit(
+    alpha: NDArray[Any], contribution: NDArray[Any], cam: NDArray[Any], room: int
+) -> dict[str, dict[str, Any]]:
+    """The three arrays of a scene, {"alpha", "contribution", "cam"}, in the most precise form within ``room``.
+
+    Args:
+        alpha: channel weights (K,).
+        contribution: what each channel adds to the map (K,).
+        cam: the map at layer size (h, w).
+        room: bytes. Where nothing fits (a layer of more than some 3000 channels) the smallest form is taken.
+
+    Raises:
+        ValueError: where a value is not finite.
+    """
+    arrays = {"alpha": alpha, "contribution": contribution, "cam": cam}
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} values are NaN or infinite; "
+                "the model's activations or gradients overflow at this layer. Try a deeper layer, or float32"
+            )
+    made: dict[tuple[str, str], dict[str, Any]] = {}
+    encoded: dict[str, dict[str, Any]] = {}
+    for forms in _LADDER:
+        for name, form in zip(arrays, forms, strict=True):
+            if (name, form) not in made:
+                made[name, form] = encode(arrays[name], form)
+            encoded[name] = made[name, form]
+        if sum(len(array["data"]) + _ARRAY_BYTES for array in encoded.values()) <= room:
+            break
+    return encoded
+
+
+def json_bytes(text: Mapping[str, Any]) -> int:
+    """How many bytes the JSON of a message part takes, as Jupyter writes it (UTF-8, not escaped)."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def plain(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a message with its texts cut (`shorten`) and its numbers rounded to 9 digits, as float32 has."""
+    return {
+        key: shorten(value)
+        if isinstance(value, str)
+        else float(f"{value:.9g}")
+        if isinstance(value, float)
+        else value
+        for key, value in part.items()
+    }
+
+
+def shorten(text: object, length: int = _TEXT) -> str:
+    """Text that is fit to travel: a string of at most ``length`` characters, cut in the middle, valid UTF-8."""
+    string = str(text).encode("utf-8", "replace").decode("utf-8")
+    if len(string) <= length:
+        return string
+    head = (length - 1) // 2
+    return f"{string[:head]}…{string[len(string) - (length - 1 - head) :]}"
