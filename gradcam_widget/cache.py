@@ -21,11 +21,11 @@ def parse_bytes(amount: int | str) -> int:
         text = amount.strip().upper()
         unit = next((unit for unit in ("KB", "MB", "GB", "TB", "B") if text.endswith(unit)), None)
         try:
-            value = float(text[: -len(unit)]) * _UNITS[unit] if unit else float(text)
+            value: float = float(text[: -len(unit)]) * _UNITS[unit] if unit else float(text)
         except ValueError:
             value = -1.0
     elif isinstance(amount, int) and not isinstance(amount, bool):
-        value = float(amount)
+        value = amount
     else:
         raise TypeError(f"memory_budget: expected bytes or text such as '2GB'; got {type(amount).__name__}")
     if not 0 <= value < float("inf"):
@@ -58,7 +58,7 @@ class Cache:
     def put(self, key: Hashable, value: Any, size: int, parent: Hashable = None) -> None:
         """Keep a value of ``size`` bytes; the least recently used others go until all fit.
 
-        A value larger than the budget, or whose parent is gone, is not kept.
+        A value is not kept when it is larger than the budget, alone or with its parent, or its parent is gone.
         """
         self.drop(key)
         if size > self.budget or (parent is not None and parent not in self._values):
@@ -69,8 +69,8 @@ class Cache:
             self._dependants.setdefault(parent, set()).add(key)
             self._values.move_to_end(parent)
         while self.bytes > self.budget:
-            oldest = next(other for other in self._values if other not in (key, parent))
-            self.drop(oldest)
+            # Where the value and its parent alone are too much, the value goes: the parent may serve others.
+            self.drop(next((other for other in self._values if other not in (key, parent)), key))
 
     def drop(self, key: Hashable) -> None:
         """Forget a value and all that depend on it."""

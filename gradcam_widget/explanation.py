@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 
 import torch
@@ -69,10 +70,8 @@ class Explanation:
         Args:
             size: (H, W) in pixels; by default that of the picture.
         """
-        size = self.picture if size is None else tuple(size)
         cam = self.cam
-        if len(size) != cam.ndim or any(not isinstance(length, int) or length < 1 for length in size):
-            raise ValueError(f"size: expected {cam.ndim} positive ints, such as {self.picture}; got {size}")
+        size = _check_size(self.picture if size is None else size, cam.ndim, self.picture)
         highest = cam.max()
         if not torch.isfinite(highest) or highest <= 0:
             return torch.zeros(size, dtype=cam.dtype)
@@ -80,3 +79,14 @@ class Explanation:
             cam[None, None] / highest, size=size, mode=_INTERPOLATION[cam.ndim], align_corners=False
         )
         return scaled[0, 0].clamp(0, 1)
+
+
+def _check_size(size: object, axes: int, picture: tuple[int, ...]) -> tuple[int, ...]:
+    expected = f"size: expected {axes} positive ints, such as {picture}; got {size!r}"
+    try:
+        lengths = tuple(operator.index(length) for length in size)  # type: ignore[attr-defined] # told below
+    except TypeError as error:
+        raise TypeError(expected) from error
+    if len(lengths) != axes or min(lengths) < 1:
+        raise ValueError(expected)
+    return lengths

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Dominators", "receptive_field"]
+__all__ = ["Dominators", "nodes_below", "receptive_field"]
 
 
 class Dominators:
@@ -43,6 +43,11 @@ class Dominators:
         while node is not self._root:
             node = self._above[node]
             yield from self._at.get(node, ())
+
+
+def nodes_below(root: Any) -> list[Any]:
+    """All nodes that lead to the root, itself first, each before those that lead to it."""
+    return _sweep(root)[0]
 
 
 def _sweep(root: Any) -> tuple[list[Any], dict[Any, list[Any]], set[Any]]:
@@ -87,7 +92,7 @@ _LOCAL = (
     "Add", "Alias", "BatchNorm", "Cat", "Celu", "Clamp", "Clone", "ConstantPad", "CudnnBatchNorm", "Div",
     "Dropout", "Elu", "Exp", "Gelu", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyRelu", "Log",
     "MiopenBatchNorm", "Mish", "Mul", "NativeBatchNorm", "NativeDropout", "Neg", "Permute", "Pow", "Prelu",
-    "Relu", "Rsqrt", "Select", "Selu", "Sigmoid", "Silu", "Slice", "Softplus", "Split", "Sqrt", "Sub",
+    "Relu", "Rsqrt", "Select", "Selu", "Sigmoid", "Silu", "Slice", "Softplus", "Split", "Sqrt", "Squeeze", "Sub",
     "Swish", "Tanh", "Threshold", "ToCopy", "Transpose", "UnsafeView", "Unsqueeze", "View",
 )  # fmt: skip
 """Functions that leave places where they are: their autograd nodes' names begin so."""
@@ -148,7 +153,10 @@ def _step(node: Any, parents: list[_Field | None], source: Tensor) -> _Field | N
     field, stride = tuple(map(max, *fields, fields[0])), tuple(map(max, *strides, strides[0]))
     window = _window(node, name, spatial)
     if window is not None:
-        kernel, step, dilation = window
+        if min(map(len, window)) < spatial:
+            return None  # a convolution along something else, such as the channels
+        # Pooling along one axis runs as two-dimensional pooling over an axis of length 1.
+        kernel, step, dilation = (tuple(axes)[-spatial:] for axes in window)
         field = tuple(f + (k - 1) * d * s for f, k, d, s in zip(field, kernel, dilation, stride, strict=True))
         return field, tuple(s * t for s, t in zip(stride, step, strict=True))
     if _mixes_places(node, name):

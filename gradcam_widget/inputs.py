@@ -101,7 +101,10 @@ def load_picture(image: object) -> Image.Image:
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Image.Image):
-        return _rgb(image, "image")
+        try:
+            return _rgb(image, "image")
+        except (OSError, SyntaxError) as error:  # PIL reads the pixels of a file only when they are asked for
+            raise ValueError(f"image: its pixels cannot be read ({error}); the file may be cut short") from error
     raise TypeError(f"image: expected {_ACCEPTED}; got {type(image).__name__}")
 
 
@@ -151,7 +154,10 @@ def _rgb(image: Image.Image, what: str) -> Image.Image:
         layered = image.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
         image = Image.alpha_composite(white, layered)
-    return image.convert("RGB")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"{what}: its mode {image.mode!r} cannot be turned into RGB; convert it first") from error
 
 
 def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Tensor, ...]:
@@ -227,7 +233,7 @@ def pixels(tensor: Tensor, transform: object) -> np.ndarray[Any, np.dtype[np.uin
     if values.shape[0] not in (1, 3):
         values = values.mean(0, keepdim=True)
     statistics = _statistics(transform)
-    if statistics and len(statistics[0]) == values.shape[0]:
+    if statistics and len(statistics[0]) in (1, values.shape[0]):
         shown = _denormalise(values, *statistics)
         inside = values * _column(statistics[1]) + _column(statistics[0])
         if float(inside.min()) >= -0.02 and float(inside.max()) <= 1.02:
@@ -245,8 +251,13 @@ def _statistics(transform: object) -> tuple[tuple[float, ...], tuple[float, ...]
     for step in reversed(list(steps)):
         mean, std = getattr(step, "mean", None), getattr(step, "std", None)
         if mean is not None and std is not None and not callable(mean):
-            return tuple(float(m) for m in mean), tuple(float(s) for s in std)
+            return _numbers(mean), _numbers(std)
     return None
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """One number per channel, from a sequence, an array, a tensor of any shape, or a single number."""
+    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
 
 
 def _column(values: tuple[float, ...]) -> Tensor:

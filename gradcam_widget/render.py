@@ -74,6 +74,8 @@ def overlay(picture: Array, heatmap: Array, name: str = "viridis", opacity: floa
     A pixel's colour depends on the picture, its own value and the opacity alone: the map is mixed in by
     ``opacity * min(1, 2 * value)``, so that where there is no evidence the picture stays untouched.
     """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity: expected a number from 0 to 1; got {opacity}")
     mix = (opacity * np.minimum(1, 2 * heatmap))[..., None]
     blended: Array = np.rint(picture * (1 - mix) + colour(heatmap, name) * mix).astype(np.uint8)
     return blended
