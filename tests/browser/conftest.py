@@ -1,0 +1,129 @@
+"""A real browser and real Jupyter servers for the tests in this folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import chromium
+import pytest
+from pages import PATIENCE, Console, Messages, Notebook
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from servers import Server
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test here as one that needs a browser."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Leave the outcome of the test's body where the page's teardown finds it."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+# The scope is this folder, not the session: playwright keeps an event loop running in the main thread, and tests
+# elsewhere may want to run one of their own.
+@pytest.fixture(scope="package")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    path = chromium.find()
+    if path is None:
+        if os.environ.get("CI", "").lower() in ("true", "1"):
+            pytest.fail(chromium.ADVICE, pytrace=False)
+        pytest.skip(chromium.ADVICE)
+    started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    fresh = browser.new_context(viewport={"width": 1280, "height": 1000}, device_scale_factor=2)
+    fresh.set_default_timeout(PATIENCE)
+    yield fresh
+    fresh.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
+    """A page at two device pixels per CSS pixel; what it showed last is kept when the test fails."""
+    fresh = context.new_page()
+    yield fresh
+    if request.node.stash.get(_FAILED, False):
+        name = re.sub(r"\W+", "_", request.node.name)
+        fresh.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+        request.node.add_report_section("teardown", "screenshot", str(tmp_path / f"{name}.png"))
+
+
+@pytest.fixture
+def console(page: Page) -> Console:
+    """The errors that the page reports."""
+    return Console(page)
+
+
+@pytest.fixture
+def messages(page: Page) -> Messages:
+    """The widget messages to and from the page."""
+    return Messages(page)
+
+
+@pytest.fixture(scope="package")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Start a front end by its kind, once for all tests; its root holds a copy of the notebooks."""
+    running: dict[str, Server] = {}
+
+    def start(kind: str) -> Server:
+        if kind not in running:
+            folder = tmp_path_factory.mktemp(kind)
+            root = folder / "notebooks"
+            root.mkdir()
+            for notebook in NOTEBOOKS.glob("*.ipynb"):
+                shutil.copy(notebook, root)
+            running[kind] = Server(kind, root, folder / "home").start()
+        return running[kind]
+
+    yield start
+    for server in running.values():
+        server.stop()
+
+
+@pytest.fixture(scope="package")
+def lab(serve: Callable[[str], Server]) -> Server:
+    """A running JupyterLab."""
+    return serve("lab")
+
+
+@pytest.fixture
+def lab_page(page: Page, lab: Server) -> Callable[[str], Notebook]:
+    """Open a notebook below the server's root in JupyterLab."""
+    return lambda name: Notebook(page, lab, name).open()

@@ -1,0 +1,187 @@
+"""What the tests do with a notebook in a browser: run it, wait for it, read its pixels, count its messages."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Locator, Page, WebSocket
+from servers import Server
+
+# a notebook on a busy machine of two cores, not a measure of anything
+PATIENCE = 60_000
+
+
+class Notebook:
+    """A notebook that is open in JupyterLab or Notebook 7.
+
+    Args:
+        page: the browser's page.
+        server: of kind "lab" or "notebook".
+        name: the notebook's file name below the server's root.
+    """
+
+    def __init__(self, page: Page, server: Server, name: str) -> None:
+        self.page, self.server, self.name = page, server, name
+
+    def open(self) -> Notebook:
+        """Load the page and wait until the kernel is idle."""
+        path = {"lab": f"lab/tree/{self.name}?reset", "notebook": f"notebooks/{self.name}"}[self.server.kind]
+        self.page.goto(f"{self.server.url}/{path}")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE)
+        self.wait_idle()
+        return self
+
+    def wait_idle(self) -> None:
+        """Wait until the kernel has nothing left to do."""
+        self.page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=PATIENCE,
+        )
+
+    def run_all(self) -> Notebook:
+        """Run all cells and wait until the last one has its number."""
+        # without `void` playwright would wait for the promise, and the page for all cells
+        self.command("notebook:run-all-cells")
+        self.page.wait_for_function(
+            """() => {
+                const cells = window.jupyterapp.shell.currentWidget.content.widgets;
+                return cells.filter((cell) => cell.model.type === "code" && cell.model.sharedModel.source.trim())
+                    .every((cell) => cell.model.executionCount);
+            }""",
+            timeout=PATIENCE,
+        )
+        self.wait_idle()
+        return self
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
+        """Start a command of the front end; its end is not waited for."""
+        self.page.evaluate(
+            "([name, args]) => { void window.jupyterapp.commands.execute(name, args); }", [name, arguments or {}]
+        )
+
+    def theme(self, dark: bool) -> None:
+        """Switch between JupyterLab's light and dark theme."""
+        name = "JupyterLab Dark" if dark else "JupyterLab Light"
+        self.command("apputils:change-theme", {"theme": name})
+        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached", timeout=PATIENCE)
+
+    def cells(self) -> tuple[int, int]:
+        """The number of cells and the index of the active one."""
+        count, active = self.page.evaluate(
+            """() => {
+                const notebook = window.jupyterapp.shell.currentWidget.content;
+                return [notebook.widgets.length, notebook.activeCellIndex];
+            }"""
+        )
+        return int(count), int(active)
+
+    def errors(self) -> list[str]:
+        """What the cells wrote to stderr, and their exceptions."""
+        shown = self.page.locator(
+            '[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type*="error"]'
+        )
+        return [text for text in shown.all_inner_texts() if text.strip()]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A widget message as it crossed the websocket.
+
+    Args:
+        size: of the whole frame, in bytes.
+        data: the message's own data: method ("update", "custom", ...) and state.
+        buffers: lengths of its binary parts.
+    """
+
+    size: int
+    data: dict[str, Any]
+    buffers: tuple[int, ...]
+
+
+class Messages:
+    """Every widget message that crosses the page's websockets, from its making on.
+
+    Args:
+        page: a page that has not yet loaded the notebook.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.received: list[Message] = []
+        self.sent: list[Message] = []
+        page.on("websocket", self._watch)
+
+    def _watch(self, socket: WebSocket) -> None:
+        socket.on("framereceived", lambda frame: self._keep(self.received, frame))
+        socket.on("framesent", lambda frame: self._keep(self.sent, frame))
+
+    @staticmethod
+    def _keep(into: list[Message], frame: bytes | str) -> None:
+        if isinstance(frame, str):
+            return
+        # v1.kernel.websocket.jupyter.org: the number of offsets, the offsets, then channel, header, parent header,
+        # metadata, content and buffers
+        count = int.from_bytes(frame[:8], "little")
+        offsets = struct.unpack_from(f"<{count}Q", frame, 8)
+        parts = [frame[start:end] for start, end in itertools.pairwise(offsets)]
+        if json.loads(parts[1])["msg_type"] == "comm_msg":
+            lengths = tuple(len(part) for part in parts[5:])
+            into.append(Message(len(frame), json.loads(parts[4])["data"], lengths))
+
+    def clear(self) -> None:
+        """Forget what has been seen."""
+        self.received.clear()
+        self.sent.clear()
+
+    def carrying(self, trait: str) -> list[Message]:
+        """The received messages that set a trait of this name."""
+        return [message for message in self.received if trait in message.data.get("state", {})]
+
+
+class Console:
+    """The page's console errors and uncaught exceptions, without those known to be the front end's own."""
+
+    KNOWN = (
+        # Voila asks a content delivery network for an icon font; there may be no network
+        r"Failed to load resource: net::ERR_(NAME_NOT_RESOLVED|INTERNET_DISCONNECTED|PROXY_CONNECTION_FAILED)",
+        # Voila loads Notebook 7's own front-end extension, which needs a module that Voila does not share
+        r"The getter for the shared module is not a function.*@jupyterlab/docregistry",
+        # Notebook 7 looks for the settings of a plugin that it does not load
+        r"TypeError: Cannot read properties of undefined \(reading 'schema'\)",
+    )
+
+    def __init__(self, page: Page) -> None:
+        self._seen: list[str] = []
+        page.on("console", lambda message: self._seen.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self._seen.append(f"{error.name}: {error.message}"))
+
+    def errors(self) -> list[str]:
+        """What was reported and is not known."""
+        return [text for text in self._seen if not any(re.search(known, text, re.DOTALL) for known in self.KNOWN)]
+
+
+def pixels(canvas: Locator) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """What a canvas holds, (H, W, 4) uint8 in device pixels."""
+    address = canvas.evaluate("canvas => canvas.toDataURL('image/png')")
+    with Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))) as image:
+        return np.asarray(image.convert("RGBA"))
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    """A notebook with these code cells."""
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}},
+    )
+    path.write_text(nbformat.writes(notebook))
