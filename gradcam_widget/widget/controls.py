@@ -191,9 +191,7 @@ class Controls:
 
         self.picture = _classed(ipywidgets.Dropdown(description="Picture"), "gradcam-picture")
         self.upload = _classed(
-            ipywidgets.FileUpload(
-                description="Upload a picture", accept="image/*", multiple=False, tooltip="Upload a picture"
-            ),
+            ipywidgets.FileUpload(description="Upload a picture", accept="image/*", multiple=False),
             "gradcam-upload",
         )
         # Buttons without a text take their accessible name from their title, which is the tooltip.

@@ -203,11 +203,10 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
     def _answer(self, view: View) -> _Drawn:
         """Everything there is to draw for a question; nothing is drawn yet."""
         started = time.perf_counter()
-        image = self._input(view.image_index)
+        image, layers = self._input(view.image_index), self._layers_of(view.image_index)
         with self._counted():
             explanation = self.engine.explain(image, view.target, view.layer, method=view.method)
             scores = self.engine.predict(image)
-        layers = self._layers_of(view.image_index)
         layer = explanation.layer
         if len(layer.shape) != 3:
             raise ValueError(

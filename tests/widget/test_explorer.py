@@ -1,0 +1,810 @@
+"""The explorer: one action, one message; errors in words; bursts; threads; nothing left behind."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import comm
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+import traitlets
+from ipywidgets.widgets import widget as ipywidgets_widget
+from messages import browser_says, browser_sets, choose, click, counted, decode
+from PIL import Image
+from torch import Tensor, nn
+
+from gradcam_widget.engine import GradCAM
+from gradcam_widget.widget import explorer
+from gradcam_widget.widget.explorer import GradCAMWidget, coverage
+
+
+class Tiny(nn.Module):
+    """conv (1x1, 3 -> 2 channels), pool (2x2), then global average pooling and a linear head to 3 classes.
+
+    The weights are set by hand: channel 0 is the red input, channel 1 is the green one, and
+    logits = W @ mean over the cells, so that alpha at "pool" is W[c] / Z with Z = 4 cells.
+    """
+
+    class_names = ("cat", "dog", "crane", "crane")
+    W = ((4.0, 0.0), (0.0, 4.0), (-1.0, -1.0), (0.5, 0.25))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1, bias=False)
+        self.pool = nn.AvgPool2d(2)
+        self.unused = nn.Conv2d(3, 1, 1)
+        self.head = nn.Linear(2, 4, bias=False)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).view(2, 3, 1, 1))
+            self.head.weight.copy_(torch.tensor(self.W))
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.conv(x)).mean((2, 3)))
+
+
+def red_left(size: int = 4) -> Tensor:
+    """Red in the left half, a little green everywhere."""
+    image = torch.zeros(3, size, size)
+    image[0, :, : size // 2] = 1
+    image[1] = 0.25
+    return image
+
+
+def green_right(size: int = 4) -> Tensor:
+    image = torch.zeros(3, size, size)
+    image[1, :, size // 2 :] = 1
+    return image
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., GradCAMWidget]]:
+    made: list[GradCAMWidget] = []
+
+    def build(model: Any = None, images: Any = None, **arguments: Any) -> GradCAMWidget:
+        images = {"red": red_left(), "green": green_right()} if images is None else images
+        made.append(GradCAMWidget(Tiny() if model is None else model, images, **arguments))
+        return made[-1]
+
+    yield build
+    for widget in made:
+        widget.close()
+
+
+@pytest.fixture
+def widget(make: Callable[..., GradCAMWidget]) -> GradCAMWidget:
+    return make()
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------
+
+
+def test_the_first_scene_by_hand(widget: GradCAMWidget) -> None:
+    # Picture "red": channel 0 is 1 in the left column of cells, else 0; channel 1 is 0.25 everywhere. The means
+    # are (0.5, 0.25), the logits (2, 1, -0.75, 0.3125): the class is 0, "cat". At "pool" alpha = W[0] / 4, which
+    # is (1, 0), so the cam is [[1, 0], [1, 0]] and the contribution alpha * mean = (0.5, 0).
+    scene = widget._canvas.scene
+    assert scene["layer"] == {
+        "name": "pool",
+        "label": "pool · pool · 2 × 2 × 2",
+        "kind": "pool",
+        "shape": [2, 2, 2],
+    }
+    assert decode(scene["alpha"]).tolist() == [1, 0]
+    assert decode(scene["contribution"]).tolist() == [0.5, 0]
+    assert decode(scene["cam"]).tolist() == [[1, 0], [1, 0]]
+    assert scene["max"] == 1
+    assert scene["coverage"] == {"channels": 1, "of": 2, "share": 0.5}
+    exponents = [math.exp(v) for v in (2, 1, -0.75, 0.3125)]
+    assert scene["target"]["index"] == 0
+    assert scene["target"]["label"] == "cat"
+    assert scene["target"]["score"] == pytest.approx(2)
+    assert scene["target"]["probability"] == pytest.approx(exponents[0] / sum(exponents), rel=1e-6)
+    assert [(p["index"], p["label"]) for p in scene["predictions"]] == [
+        (0, "cat"),
+        (1, "dog"),
+        (3, "crane (3)"),
+        (2, "crane (2)"),
+    ]
+    assert scene["predictions"][1]["probability"] == pytest.approx(exponents[1] / sum(exponents), rel=1e-6)
+    assert scene["status"]["device"] == "cpu"
+    assert scene["status"]["passes"] == "1 forward, 1 backward pass"
+    assert (scene["diagnosis"], scene["revision"]) == (None, 1)
+    assert (widget.explanation.layer.name, widget.explanation.target.index) == ("pool", 0)
+    assert widget.status.startswith("cpu · 1 forward, 1 backward pass · ")
+    assert widget._canvas.notice == {}
+
+
+def test_the_picture_is_what_the_model_saw(widget: GradCAMWidget) -> None:
+    picture = widget._canvas.picture
+    shown = np.asarray(Image.open(io.BytesIO(picture["data"])))
+    assert (picture["width"], picture["height"], picture["name"]) == (4, 4, "red")
+    assert (shown == widget.engine.picture(red_left())).all()
+
+
+def test_the_controls_show_what_the_engine_chose(widget: GradCAMWidget) -> None:
+    controls = widget._controls
+    assert controls.picture._options_labels == ("red", "green")
+    assert controls.layer.label == "pool · pool · 2 × 2 × 2"
+    assert controls.target.value.startswith("cat · 0.")
+    assert "predicted class" in controls.target.options
+    assert tuple(controls.target.options)[-4:] == ("cat", "dog", "crane (2)", "crane (3)")
+    # The wish is still "whatever the engine chooses".
+    assert (widget.layer, widget.target, widget.image_index) == (None, None, 0)
+
+
+def test_coverage_by_hand() -> None:
+    # Positive: 4 + 3 + 2 + 1 = 10. The largest alone give 4, the two largest 7 >= 5.
+    assert coverage(np.array([1.0, -9, 4, 2, 0, 3])) == {"channels": 2, "of": 6, "share": 0.5}
+    assert coverage(np.array([1.0, 1])) == {"channels": 1, "of": 2, "share": 0.5}
+    assert coverage(np.full(10, 0.1)) == {"channels": 5, "of": 10, "share": 0.5}
+    assert coverage(np.array([4.0, 3, 2, 1]), share=1.0) == {"channels": 4, "of": 4, "share": 1.0}
+    assert coverage(np.array([-1.0, 0])) is None
+
+
+# -- one action, one message -----------------------------------------------------------------------------------
+
+
+def redraws(widget: GradCAMWidget, sent: list[Any]) -> list[set[str]]:
+    return [set(message.state) for message in sent if message.widget is widget._canvas]
+
+
+def others(widget: GradCAMWidget, sent: list[Any]) -> list[tuple[str, set[str]]]:
+    rest = [message for message in sent if message.widget is not widget._canvas]
+    return [(message.widget.description, set(message.state)) for message in rest]
+
+
+def test_a_layer_chosen_in_the_list_is_one_message_and_nothing_else(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        choose(widget._controls.layer, "conv · conv · 2 × 4 × 4")
+    assert (redraws(widget, sent), others(widget, sent)) == ([{"scene"}], [])
+    assert (widget.layer, widget.explanation.layer.name) == ("conv", "conv")
+
+
+def test_a_class_chosen_in_the_list_is_one_message_and_nothing_else(widget: GradCAMWidget) -> None:
+    entry = next(option for option in widget._controls.target.options if option.startswith("dog · "))
+    with counted() as sent:
+        browser_sets(widget._controls.target, value=entry)
+    assert (redraws(widget, sent), others(widget, sent)) == ([{"scene"}], [])
+    assert (widget.target, widget._canvas.scene["target"]["label"]) == (1, "dog")
+
+
+def test_where_the_control_must_follow_only_its_value_is_sent_beside_the_message(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        browser_says(widget._canvas, type="target", index=1)
+    assert (redraws(widget, sent), others(widget, sent)) == ([{"scene"}], [("Class", {"value"})])
+    assert widget._controls.target.value.startswith("dog · ")
+    with counted() as sent:
+        click(widget._controls.previous)
+    assert (redraws(widget, sent), others(widget, sent)) == ([{"scene"}], [("Layer", {"index"})])
+    assert widget.layer == "conv"
+    with counted() as sent:
+        browser_sets(widget._controls.target, value="crane (3)")  # it is the entry's shorter form
+    assert (redraws(widget, sent), others(widget, sent)) == ([{"scene"}], [("Class", {"value"})])
+    assert sum(message.size for message in sent if message.widget is not widget._canvas) < 200
+
+
+def test_the_same_choice_again_sends_nothing(widget: GradCAMWidget) -> None:
+    choose(widget._controls.layer, "conv · conv · 2 × 4 × 4")
+    with counted() as sent:
+        choose(widget._controls.layer, "conv · conv · 2 × 4 × 4")
+        widget.layer = "conv"
+        widget.set(layer="conv", target=None)
+        widget.refresh()
+    assert sent == []
+
+
+def test_a_new_picture_travels_once_and_with_its_scene(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        choose(widget._controls.picture, "green")
+    assert redraws(widget, sent) == [{"picture", "scene"}]
+    assert {name for name, _ in others(widget, sent)} <= {"Class"}  # the predictions at the head of its list
+    assert (widget.image_index, widget._canvas.scene["target"]["label"]) == (1, "dog")
+    with counted() as sent:
+        widget.layer = "conv"
+    assert redraws(widget, sent) == [{"scene"}]
+
+
+def test_the_predicted_class_follows_the_picture_and_a_chosen_one_stays(widget: GradCAMWidget) -> None:
+    widget.image_index = 1
+    assert (widget.target, widget.explanation.target.index) == (None, 1)
+    widget.target = "cat"
+    widget.image_index = 0
+    widget.image_index = 1
+    assert (widget.target, widget.explanation.target.index) == ("cat", 0)
+    browser_sets(widget._controls.target, value="predicted class")
+    assert (widget.target, widget.explanation.target.index) == (None, 1)
+
+
+def test_the_look_changes_without_a_redraw_and_without_an_echo(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        browser_sets(widget._controls.opacity, value=0.25)
+        browser_sets(widget._canvas, opacity=0.25)  # what the link in the browser sets
+        browser_sets(widget._controls.colormap, index=2)
+        browser_sets(widget._canvas, colormap_index=2)
+    assert sent == []
+    assert (widget.opacity, widget.colormap) == (0.25, "magma")
+    with counted() as sent:
+        widget.opacity = 0.75
+        widget.colormap = "viridis"
+    assert all("scene" not in message.state for message in sent)
+    assert (widget._canvas.opacity, widget._canvas.colormap, widget._canvas.colormap_index) == (0.75, "viridis", 0)
+    assert (widget._controls.opacity.value, widget._controls.colormap.value) == (0.75, "viridis")
+
+
+def test_opacity_and_colour_map_are_linked_in_the_browser(widget: GradCAMWidget) -> None:
+    links = {(link.source[0].description, link.source[1]): link.target for link in widget._links}
+    assert links == {
+        ("Opacity", "value"): (widget._canvas, "opacity"),
+        ("Colour map", "index"): (widget._canvas, "colormap_index"),
+    }
+    offered = widget._controls.colormap._options_labels
+    assert [widget._canvas.tables[name]["index"] for name in offered] == list(range(len(offered)))
+
+
+def test_every_layer_of_a_real_network_is_one_message_within_10_kb_and_runs_no_pass(
+    make: Callable[..., GradCAMWidget], demo: nn.Module, pictures: dict[str, Image.Image]
+) -> None:
+    widget = make(demo, {"chelsea": pictures["chelsea"]})
+    assert widget._canvas.scene["target"]["label"] == "Egyptian cat"
+    names = [layer.name for layer in widget.engine.layers(pictures["chelsea"])]
+    assert len(names) > 100
+    passes = widget.engine.passes
+    sizes: dict[str, int] = {}
+    for name in names:
+        with counted() as sent:
+            widget.layer = name
+        canvas = [message for message in sent if message.widget is widget._canvas]
+        assert len(canvas) == 1
+        sizes[name] = canvas[0].size
+        scene = widget._canvas.scene
+        assert scene["layer"]["name"] == name
+        alpha = decode(scene["alpha"])
+        assert np.abs(alpha - widget.explanation.alpha.numpy()).max() <= np.abs(alpha).max() / 65000
+        cam = widget.explanation.cam.numpy()
+        # At 112 x 112 a map that is all detail is left 63 steps or more; any other has 255 or more.
+        steps = 63 if cam.size == 112 * 112 else 255
+        assert np.abs(decode(scene["cam"]) - cam).max() <= cam.max() / steps / 2 * 1.001
+        assert widget._canvas.scene["status"]["passes"] == "no pass"
+    assert max(sizes.values()) <= 10_000
+    assert widget.engine.passes == passes
+
+
+# -- from Python -----------------------------------------------------------------------------------------------
+
+
+def test_traits_are_two_way_and_can_be_observed(widget: GradCAMWidget) -> None:
+    seen: list[tuple[Any, str]] = []
+    widget.observe(lambda change: seen.append((change.new, widget.explanation.layer.name)), "layer")
+    choose(widget._controls.layer, "conv · conv · 2 × 4 × 4")
+    widget.layer = "pool"
+    assert seen == [("conv", "conv"), ("pool", "pool")]
+    assert widget._controls.layer.value == "pool"
+    widget.layer = widget.engine.model.conv  # a module
+    assert widget.layer == "conv"
+    widget.layer = widget.engine.layers(red_left())[1]  # a Layer
+    assert widget.layer == "pool"
+    widget.target = np.int64(1)
+    assert (type(widget.target), widget.explanation.target.index) == (int, 1)
+
+
+def test_set_changes_all_or_nothing_with_one_redraw(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        widget.set(layer="conv", target="dog", image_index=1)
+    assert redraws(widget, sent) == [{"picture", "scene"}]
+    assert (widget.layer, widget.target, widget.image_index) == ("conv", "dog", 1)
+    with counted() as sent, pytest.raises(ValueError, match=r"target: there is no class named 'dgo'.*'dog'"):
+        widget.set(layer="pool", target="dgo", opacity=0.125)
+    assert sent == []
+    assert (widget.layer, widget.target, widget.opacity) == ("conv", "dog", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("layer", "pol", r"layer: expected one of the 2 feature maps of this model; got 'pol'\. Nearest: pool"),
+        ("layer", "unused", r"layer: expected one of the 2 feature maps"),
+        ("layer", nn.Conv2d(1, 1, 1), r"layer: this Conv2d is not a module of the model"),
+        ("target", 4, r"target: expected a class from 0 to 3"),
+        ("target", "crane", r"target: 'crane' is the name of classes \[2, 3\]"),
+        ("target", 1.5, r"target: expected None .* got 1.5"),
+        ("image_index", 2, r"image_index: expected an int from 0 to 1"),
+        ("method", "Nope", r"method: expected one of GradCAM"),
+        ("colormap", "jet", r"colormap: expected one of viridis"),
+        ("opacity", 2, r"opacity: expected a number"),
+    ],
+)
+def test_a_wrong_value_from_python_raises_and_keeps_everything(
+    widget: GradCAMWidget, name: str, value: Any, message: str
+) -> None:
+    before, explanation = getattr(widget, name), widget.explanation
+    with counted() as sent, pytest.raises(traitlets.TraitError, match=message):
+        setattr(widget, name, value)
+    assert (getattr(widget, name), widget.explanation, sent) == (before, explanation, [])
+    assert widget._canvas.notice == {}
+    widget.layer = "conv"  # it works on
+    assert widget.explanation.layer.name == "conv"
+
+
+def test_what_is_read_only_cannot_be_set(widget: GradCAMWidget) -> None:
+    for name in ("explanation", "status"):
+        with pytest.raises(traitlets.TraitError, match=f'"{name}" trait is read-only'):
+            setattr(widget, name, None)
+
+
+def test_a_target_of_the_users_own(widget: GradCAMWidget) -> None:
+    def cat_minus_dog(output: Tensor) -> Tensor:
+        return output[0] - output[1]
+
+    widget.target = cat_minus_dog
+    scene = widget._canvas.scene
+    assert scene["target"] == {"index": None, "label": "cat_minus_dog", "score": 1.0, "probability": None}
+    assert decode(scene["alpha"]).tolist() == [1, -1]  # (W[0] - W[1]) / 4
+    assert widget._controls.target.value == "cat_minus_dog"
+    browser_sets(widget._controls.target, value="dog")
+    assert widget.target == 1
+
+
+def test_arguments_of_the_constructor(make: Callable[..., GradCAMWidget]) -> None:
+    widget = make(layer="conv", target="dog", colormap="magma", opacity=0.25, class_names=["w", "x", "y", "dog"])
+    assert (widget.explanation.layer.name, widget.explanation.target.index) == ("conv", 3)
+    assert (widget.layer, widget.target, widget.colormap, widget.opacity) == ("conv", "dog", "magma", 0.25)
+    assert (widget._canvas.colormap, widget._controls.opacity.value) == ("magma", 0.25)
+
+
+def test_a_ready_engine_is_used_and_left_open(make: Callable[..., GradCAMWidget]) -> None:
+    class Watched(GradCAM):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    engine = Watched(Tiny())
+    widget = make(engine)
+    assert widget.engine is engine
+    widget.close()
+    assert not engine.closed
+    with pytest.raises(ValueError, match=r"device: the model is a GradCAM, which has its own"):
+        make(engine, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "resnet18"}, TypeError, "model: expected a torch.nn.Module; got str"),
+        ({"model": Tiny}, TypeError, "model: expected a torch.nn.Module; got the class Tiny"),
+        ({"images": []}, ValueError, "images: expected at least one picture; got none"),
+        ({"images": {}}, ValueError, "images: expected at least one picture; got none"),
+        ({"images": [3]}, TypeError, "images: expected a picture, .* got int"),
+        ({"images": None}, TypeError, "images: expected a picture, .* got NoneType"),
+        ({"images": "no/such.png"}, FileNotFoundError, "images: there is no file 'no.such.png'"),
+        ({"layer": "cnv"}, ValueError, "layer: expected one of the 2 feature maps.*Nearest: conv"),
+        ({"layer": 3}, ValueError, "layer: expected the name of a layer"),
+        ({"target": 7}, ValueError, "target: expected a class from 0 to 3"),
+        ({"method": "x"}, ValueError, "method: expected one of GradCAM"),
+        ({"colormap": "jet"}, ValueError, "colormap: expected one of viridis"),
+        ({"opacity": -1}, ValueError, "opacity: expected a number"),
+        ({"class_names": "cat"}, TypeError, "class_names: expected a list"),
+        ({"transform": 3}, TypeError, "transform: expected a function"),
+        ({"device": "abacus"}, ValueError, "device: expected"),
+    ],
+)
+def test_bad_arguments_raise_and_leave_nothing_behind(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    before = set(ipywidgets_widget._instances)
+    with pytest.raises(error, match=message):
+        GradCAMWidget(**{"model": Tiny(), "images": red_left()} | arguments)
+    assert set(ipywidgets_widget._instances) == before
+
+
+def test_pictures_of_all_kinds_and_their_names(make: Callable[..., GradCAMWidget], tmp_path: Path) -> None:
+    path = tmp_path / "red.png"
+    Image.new("RGB", (40, 30), "red").save(path)
+    opened = Image.open(path)
+    array = np.zeros((30, 40, 3), np.uint8)
+    widget = make(images=[path, str(path), opened, Image.new("RGB", (40, 30), "green"), array, red_left(8)])
+    names = ("red.png", "red.png (2)", "red.png (3)", "picture 4", "picture 5", "picture 6")
+    assert widget._controls.picture._options_labels == names
+    sizes = []
+    for index in range(6):
+        widget.image_index = index
+        assert widget._canvas.notice == {}
+        sizes.append((widget._canvas.picture["width"], widget._canvas.picture["name"]))
+    assert sizes == [*((224, name) for name in names[:5]), (8, "picture 6")]
+    opened.close()
+    assert make(images=red_left())._controls.picture._options_labels == ("picture 1",)
+    batch = torch.stack([red_left(), green_right()])
+    assert make(images=batch)._controls.picture._options_labels == ("picture 1", "picture 2")
+
+
+def test_models_without_names_and_with_one_output(make: Callable[..., GradCAMWidget]) -> None:
+    class Binary(Tiny):
+        class_names = None  # type: ignore[assignment]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[:, :1]
+
+    widget = make(Binary())
+    scene = widget._canvas.scene
+    # The only logit is 2; its sigmoid is the probability of the positive side.
+    assert scene["predictions"] == [
+        {"index": 0, "label": "class 0", "probability": pytest.approx(1 / (1 + math.exp(-2)))}
+    ]
+    assert scene["target"]["label"] == "class 0"
+    browser_sets(widget._controls.target, value="1")
+    assert "numbered 0 to 0" in widget._canvas.notice["message"]
+
+
+# -- errors in words -------------------------------------------------------------------------------------------
+
+
+class Moody(Tiny):
+    """Raises what it is told to."""
+
+    error: BaseException | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.error is not None:
+            raise self.error
+        return super().forward(x)
+
+
+def test_unknown_text_in_the_class_field(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        browser_sets(widget._controls.target, value="dgo")
+    assert redraws(widget, sent) == [{"notice"}]
+    notice = widget._canvas.notice
+    assert "There is no class called 'dgo'. Nearest: dog" in notice["message"]
+    # Nothing was changed, so what is shown still belongs to what is selected.
+    assert (notice["stale"], widget.target) == (False, None)
+    assert widget._controls.target.value.startswith("cat · ")
+    browser_sets(widget._controls.target, value="dog")
+    assert (widget._canvas.notice, widget.target) == ({}, 1)
+
+
+def test_a_valid_choice_of_what_is_shown_takes_the_notice_away(widget: GradCAMWidget) -> None:
+    browser_sets(widget._controls.target, value="dgo")
+    with counted() as sent:
+        widget.set(target=None)
+    assert redraws(widget, sent) == [{"notice"}]
+    assert widget._canvas.notice == {}
+
+
+def test_a_wrong_class_from_the_view_is_shown(widget: GradCAMWidget) -> None:
+    browser_says(widget._canvas, type="target", index=99)
+    assert "target: expected a class from 0 to 3" in widget._canvas.notice["message"]
+    assert widget.target is None
+
+
+def test_a_model_that_raises_is_shown_logged_and_left_behind(
+    make: Callable[..., GradCAMWidget], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Moody()
+    widget = make(model)
+    model.error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with caplog.at_level(logging.ERROR, "gradcam_widget"):
+        choose(widget._controls.picture, "green")
+    notice = widget._canvas.notice
+    assert notice["title"] == "RuntimeError while explaining"
+    assert notice["message"].startswith("mat1 and mat2 shapes cannot be multiplied. ")
+    assert notice["stale"] is True
+    assert "Traceback" in caplog.text
+    assert (widget.explanation, widget.image_index) == (None, 1)
+    assert widget._controls.picture.value == 1
+    assert widget._canvas.scene["revision"] == 1  # the old picture, marked stale
+    assert widget._canvas.picture["name"] == "red"
+    model.error = None
+    with counted() as sent:
+        choose(widget._controls.picture, "red")  # what the view still holds: nothing to compute or to send
+    assert redraws(widget, sent) == [{"notice"}]
+    assert widget._canvas.notice == {}
+    assert widget.explanation.target.index == 0
+    with counted() as sent:
+        choose(widget._controls.picture, "green")
+    assert redraws(widget, sent) == [{"picture", "scene"}]
+    assert widget.explanation.target.index == 1
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_says_what_to_do(make: Callable[..., GradCAMWidget], error: BaseException) -> None:
+    model = Moody()
+    widget = make(model)
+    model.error = error
+    widget.image_index = 1
+    assert widget._canvas.notice["title"] == "Out of memory"
+    assert "Choose a smaller picture" in widget._canvas.notice["message"]
+    model.error = None
+    widget.image_index = 0
+    assert widget._canvas.notice == {}
+
+
+def test_a_model_that_fails_at_once_still_gives_a_widget(make: Callable[..., GradCAMWidget]) -> None:
+    model = Moody()
+    model.error = RuntimeError("no weights")
+    widget = make(model)
+    notice = widget._canvas.notice
+    assert (notice["title"], notice["stale"]) == ("RuntimeError while explaining", False)
+    assert (widget._canvas.scene, widget.explanation, widget.status) == ({}, None, "cpu · no explanation")
+    assert widget._controls.picture._options_labels == ("red", "green")
+    model.error = None
+    widget.image_index = 1
+    assert (widget._canvas.notice, widget._canvas.scene["target"]["label"]) == ({}, "dog")
+
+
+def test_a_model_without_feature_maps_says_so(make: Callable[..., GradCAMWidget]) -> None:
+    widget = make(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)))
+    assert "Grad-CAM needs at least one" in widget._canvas.notice["message"]
+    assert widget.explanation is None
+
+
+def test_a_layer_that_the_new_picture_does_not_have_is_an_error(make: Callable[..., GradCAMWidget]) -> None:
+    class Choosy(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.conv(x)
+            if x[0, 0].sum() > 0:  # only red pictures are pooled
+                maps = self.pool(maps)
+            return self.head(maps.mean((2, 3)))
+
+    widget = make(Choosy(), layer="pool")
+    choose(widget._controls.picture, "green")
+    assert "'pool' gave no feature map for this picture" in widget._canvas.notice["message"]
+    assert (widget._canvas.notice["stale"], widget._controls.layer.value) == (True, None)
+    choose(widget._controls.layer, "conv · conv · 2 × 4 × 4")
+    assert (widget._canvas.notice, widget.explanation.layer.name) == ({}, "conv")
+
+
+def test_maps_that_are_not_finite_are_told_not_drawn(make: Callable[..., GradCAMWidget]) -> None:
+    model = Tiny()
+    with torch.no_grad():
+        model.head.weight[0] = float("inf")
+    widget = make(model, target=1)
+    widget.target = 0
+    assert "infinite" in widget._canvas.notice["message"]
+    assert widget.explanation is None
+
+
+def test_an_error_in_an_observer_of_the_users_is_shown_and_nothing_breaks(widget: GradCAMWidget) -> None:
+    def faulty(change: Any) -> None:
+        raise RuntimeError("my own mistake")
+
+    widget.observe(faulty, "layer")
+    choose(widget._controls.layer, "conv · conv · 2 × 4 × 4")
+    assert "my own mistake" in widget._canvas.notice["message"]
+    widget.unobserve(faulty, "layer")
+    choose(widget._controls.layer, "pool · pool · 2 × 2 × 2")
+    assert (widget.layer, widget._canvas.notice) == ("pool", {})
+
+
+def test_hostile_names_reach_the_view_as_text(make: Callable[..., GradCAMWidget]) -> None:
+    evil = "<script>alert(1)</script>"
+    widget = make(images={evil: red_left()}, class_names=[evil, "b", "c", "d"])
+    assert widget._canvas.picture["name"] == evil
+    assert widget._canvas.scene["target"]["label"] == evil
+    browser_sets(widget._controls.target, value=f"{evil}?")
+    assert evil in widget._canvas.notice["message"]
+
+
+# -- uploads ---------------------------------------------------------------------------------------------------
+
+
+def png(colour: str = "lime", size: tuple[int, int] = (40, 30)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def upload(widget: GradCAMWidget, name: str, content: bytes) -> None:
+    file = {"name": name, "type": "", "size": len(content), "last_modified": 0, "content": memoryview(content)}
+    browser_sets(widget._controls.upload, value=[file])
+
+
+def test_an_uploaded_picture_is_appended_and_selected(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        upload(widget, "frog.png", png())
+    assert redraws(widget, sent) == [{"picture", "scene"}]
+    assert widget._controls.picture._options_labels == ("red", "green", "frog.png")
+    assert (widget.image_index, widget._controls.picture.value) == (2, 2)
+    assert widget._canvas.picture["name"] == "frog.png"
+    assert widget.explanation.target.index == 1  # it is green
+    upload(widget, "frog.png", png("red"))
+    assert widget._controls.picture._options_labels[3:] == ("frog.png (2)",)
+    assert widget.explanation.target.index == 0
+    upload(widget, "C:\\fakepath\\../<b>x</b>.png", png())
+    assert widget._controls.picture._options_labels[4:] == ("b>.png",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "'bad.png' cannot be read as a picture"),
+        (b"GIF89a, or not", "'bad.png' cannot be read as a picture"),
+        (png()[:60], "'bad.png' cannot be read as a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "upload a whole PNG, JPEG,"),
+    ],
+)
+def test_an_unreadable_upload_is_told_and_changes_nothing(
+    widget: GradCAMWidget, content: bytes, message: str
+) -> None:
+    upload(widget, "bad.png", content)
+    assert message in widget._canvas.notice["message"]
+    assert widget._controls.picture._options_labels == ("red", "green")
+    assert widget.image_index == 0
+    upload(widget, "good.png", png())
+    assert (widget._canvas.notice, widget.image_index) == ({}, 2)
+
+
+def test_uploads_are_limited_in_bytes_and_pixels(widget: GradCAMWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "_UPLOAD_PIXELS", 1000)
+    upload(widget, "wide.png", png())
+    assert "'wide.png' has 40 × 30 pixels" in widget._canvas.notice["message"]
+    monkeypatch.setattr(explorer, "_UPLOAD_BYTES", 50)
+    upload(widget, "heavy.png", png())
+    assert "'heavy.png' has 0 MB" in widget._canvas.notice["message"]
+    monkeypatch.undo()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # what Pillow itself refuses
+    upload(widget, "bomb.png", png())
+    assert "'bomb.png' has more pixels than can be unpacked safely" in widget._canvas.notice["message"]
+    assert widget.image_index == 0
+
+
+# -- threads and bursts ----------------------------------------------------------------------------------------
+
+
+class Slow(GradCAM):
+    """An engine that waits for a sign before it answers, and keeps the questions."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.asked: list[Any] = []
+        self.started, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def explain(self, image: Any, target: Any = None, layer: Any = None, **more: Any) -> Any:
+        self.asked.append(target)
+        self.started.set()
+        assert self.go_on.wait(20)
+        return super().explain(image, target, layer, **more)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_burst_from_two_threads_ends_on_the_last_choice(make: Callable[..., GradCAMWidget]) -> None:
+    engine = Slow(Tiny())
+    widget = make(engine)
+    engine.asked.clear()
+    engine.started.clear()
+    engine.go_on.clear()
+    first = threading.Thread(target=lambda: browser_says(widget._canvas, type="target", index=1))
+    first.start()
+    assert engine.started.wait(20)
+    # While the answer for class 1 is computed, another thread brings three more choices.
+    later = []
+    for index in (2, 3, 0):
+        later.append(threading.Thread(target=lambda index=index: widget._state.update(target=index)))
+        later[-1].start()
+        eventually(lambda index=index: widget._state.target == index)
+    with counted() as sent:
+        engine.go_on.set()
+        for thread in (first, *later):
+            thread.join(20)
+            assert not thread.is_alive()
+    assert engine.asked == [1, 0]  # the answer for 1 came too late to be drawn; 2 and 3 were never computed
+    assert redraws(widget, sent) in ([{"scene"}], [])  # class 0 at this layer: drawn once
+    assert (widget.target, widget.explanation.target.index) == (0, 0)
+    assert widget._canvas.scene["target"]["label"] == "cat"
+    assert widget._controls.target.value.startswith("cat · ")
+
+
+def test_many_changes_from_two_threads_leave_everything_in_step(make: Callable[..., GradCAMWidget]) -> None:
+    widget = make()
+
+    def pick(targets: list[int]) -> None:
+        for target in targets:
+            browser_says(widget._canvas, type="target", index=target)
+
+    def step(layers: list[str]) -> None:
+        for layer in layers:
+            widget.layer = layer
+
+    threads = [
+        threading.Thread(target=pick, args=([0, 1, 2, 3] * 6,)),
+        threading.Thread(target=step, args=(["conv", "pool"] * 12,)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert (widget.target, widget.layer) == (3, "pool")
+    assert (widget.explanation.target.index, widget.explanation.layer.name) == (3, "pool")
+    scene = widget._canvas.scene
+    assert (scene["target"]["index"], scene["layer"]["name"]) == (3, "pool")
+    assert (widget._controls.layer.value, widget._canvas.notice) == ("pool", {})
+
+
+def test_an_observer_may_set_another_trait(widget: GradCAMWidget) -> None:
+    widget.observe(lambda change: widget.set(target=1), "layer")
+    choose(widget._controls.layer, "conv · conv · 2 × 4 × 4")
+    assert (widget.layer, widget.target) == ("conv", 1)
+    assert (widget.explanation.layer.name, widget.explanation.target.index) == ("conv", 1)
+
+
+# -- life and death --------------------------------------------------------------------------------------------
+
+
+def test_close_leaves_no_comm_no_widget_and_no_thread() -> None:
+    comms = comm.get_comm_manager().comms
+    before = set(comms), set(ipywidgets_widget._instances), threading.active_count()
+    widget = GradCAMWidget(Tiny(), red_left())
+    widget.layer = "conv"
+    engine = widget.engine
+    assert len(set(comms) - before[0]) > 20
+    widget.close()
+    widget.close()
+    assert (set(comms), set(ipywidgets_widget._instances), threading.active_count()) == before
+    assert len(engine._cache) == 0
+    with pytest.raises(RuntimeError, match="closed; make a new one"):
+        widget.layer = "pool"
+    with pytest.raises(RuntimeError, match="closed; make a new one"):
+        widget.set(layer="pool")
+    widget.refresh()
+    browser_says(widget._canvas, type="target", index=1)
+
+
+def test_the_model_is_left_as_it_was(make: Callable[..., GradCAMWidget]) -> None:
+    model = Tiny().train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    widget = make(model)
+    widget.set(layer="conv", target=1)
+    widget.close()
+    assert model.training
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_it_is_a_box_of_controls_and_canvas(widget: GradCAMWidget) -> None:
+    assert isinstance(widget, ipywidgets.VBox)
+    controls, canvas = widget.children
+    assert "gradcam-widget" in widget._dom_classes
+    assert "gradcam-controls" in controls._dom_classes
+    assert "gradcam-canvas" in canvas._dom_classes
+
+
+def test_an_idle_gpu_is_pointed_out(make: Callable[..., GradCAMWidget], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    note = make()._canvas.scene["status"]["note"]
+    assert note == 'a GPU is idle: GradCAMWidget(..., device="cuda") uses it'
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert make()._canvas.scene["status"]["note"] is None
+
+
+def test_colab_is_told_once_to_show_widgets(
+    make: Callable[..., GradCAMWidget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    output = types.SimpleNamespace(enable_custom_widget_manager=lambda: calls.append("enabled"))
+    explorer._enable_colab.cache_clear()
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    explorer._enable_colab()
+    explorer._enable_colab()
+    explorer._enable_colab.cache_clear()
+    assert calls == ["enabled"]
