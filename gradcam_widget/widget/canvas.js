@@ -208,14 +208,15 @@ function placeTip(cell, w, h, areas) {
 
 const MINUS = "\u2212";
 
-/** A number in three significant digits, with a real minus sign: 0.412, 12.3, −2.91e−6. */
-function number(value) {
+/** A number in three significant digits, with a real minus sign: 0.412, 12.3, −2.91e−6.
+ *  `decimals`: those of a very small or large one, fewer where there is little room. */
+function number(value, decimals = 2) {
   if (!Number.isFinite(value)) return "not a number";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  const text = size >= 1e5 || size < 1e-3 ? value.toExponential(2) : value.toPrecision(3);
-  const plain = size >= 1e3 && size < 1e5 ? String(Math.round(value)) : text;
-  return plain.replaceAll("-", MINUS).replace("e+", "e");
+  const plain = size >= 1e3 ? String(Math.round(value)) : value.toPrecision(3);
+  const text = size >= 1e5 || size < 1e-3 ? value.toExponential(decimals) : plain;
+  return text.replaceAll("-", MINUS).replace("e+", "e");
 }
 
 /** As `number`, with the sign always written. */
@@ -244,6 +245,11 @@ function coverageSentence(coverage) {
   const part = share === 0.5 ? "half" : `${Math.round(share * 100)} %`;
   const verb = channels === 1 ? "gives" : "give";
   return `${channels} of ${plural(of, "channel")} ${verb} ${part} of the positive evidence`;
+}
+
+/** A probability; one that rounds to zero is not called zero. */
+function chance(value) {
+  return value > 0 && value < 0.0005 ? "<0.001" : value.toFixed(3);
 }
 
 function milliseconds(value) {
@@ -357,7 +363,7 @@ function picturePart({ tip, say, signal }) {
   const overlay = document.createElement("canvas");
   const outline = h("div", { class: "gcw-probe", hidden: true });
   const badge = h("div", { class: "gcw-badge" }, "not this selection");
-  const wait = h("div", { class: "gcw-wait" }, "waiting for the first map");
+  const wait = h("div", { class: "gcw-wait" });
   const stage = h("div", { class: "gcw-stage" }, canvas, outline, badge, wait);
   const ramp = h("canvas", { class: "gcw-ramp", "aria-hidden": "true", width: "1", height: "256" });
   const mark = h("div", { class: "gcw-mark", hidden: true });
@@ -470,15 +476,16 @@ function picturePart({ tip, say, signal }) {
   return {
     element,
     /** Takes what is to be shown; `resize` draws it. */
-    show(nextPicture, nextScene) {
+    show(nextPicture, nextScene, failed) {
       if (nextScene !== scene) clearProbe();
       picture = nextPicture;
       scene = nextScene;
       const spoken = scene ? `Grad-CAM for ${scene.target.label} at ${scene.layer.name}` : "no map yet";
       canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${spoken}`);
       wait.hidden = Boolean(scene || picture);
-      scale.hidden = !scene;
-      most.replaceChildren(number(scene?.max ?? 0), h("small", {}, "max"));
+      wait.textContent = failed ? "no map" : "waiting for the first map";
+      scale.hidden = !(scene?.max > 0);
+      most.replaceChildren(number(scene?.max ?? 0, 1), h("small", {}, "max"));
       scale.setAttribute("aria-label", `colour scale from 0 to ${number(scene?.max ?? 0)}`);
       diagnosis.textContent = scene?.diagnosis ?? "";
       const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
@@ -508,9 +515,9 @@ function picturePart({ tip, say, signal }) {
 /** Right: through which channels? The signed bars of alpha and the overview of all K. */
 function channelPart({ root, tip, signal }) {
   const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
-  const weights = h("p", { class: "gcw-weights" });
+  const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
   const coverage = h("p", { class: "gcw-coverage" });
-  const sort = h("select", {}, ...Object.keys(ORDERS).map((name) => h("option", { value: name }, name)));
+  const sort = h("select", { "aria-label": "Sort" }, ...Object.keys(ORDERS).map((name) => h("option", { value: name }, name)));
   const sorter = h("label", { class: "gcw-sort" }, h("span", {}, "Sort"), sort);
   const zero = h("div", { class: "gcw-zero" });
   const list = h("div", { class: "gcw-bars", role: "listbox" });
@@ -538,7 +545,9 @@ function channelPart({ root, tip, signal }) {
   function newBar() {
     const part = (name) => h("span", { class: name });
     const track = h("span", { class: "gcw-track" }, part("gcw-fill"));
-    return h("div", { class: "gcw-bar", role: "option" }, part("gcw-number"), track, part("gcw-value"));
+    const bar = h("div", { class: "gcw-bar", role: "option" }, part("gcw-number"), track, part("gcw-value"));
+    bar.dataset.lmSuppressShortcuts = "true";
+    return bar;
   }
 
   /** Writes one channel into a bar; `half` is the room on each side of the zero line. */
@@ -682,7 +691,7 @@ function channelPart({ root, tip, signal }) {
   function sortNow() {
     order = scene ? sortChannels(scene, sort.value) : new Uint32Array(0);
     first = active = 0;
-    list.setAttribute("aria-label", `Channel weights alpha, sorted by ${sort.value}`);
+    list.setAttribute("aria-label", `Channel weights alpha, by ${sort.value}`);
   }
 
   function draw() {
@@ -716,9 +725,9 @@ function channelPart({ root, tip, signal }) {
       if (!scene) return;
       title.replaceChildren("α", sub("k"), ` for ${scene.target.label} at ${shorten(scene.layer.name)}`);
       title.title = scene.layer.label;
-      const words = `${scene.method.weights} · K = ${order.length}`;
-      const byGradient = scene.method.name === "GradCAM"; // the formula is this method's own
-      weights.replaceChildren(words, ...(byGradient ? [" · ", ...formula()] : []));
+      const facts = [[scene.method.weights], [`K = ${order.length}`]];
+      if (scene.method.name === "GradCAM") facts.push(formula()); // it is this method's own
+      weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
       coverage.textContent = coverageSentence(scene.coverage);
     },
     /** Lays out `rows` bars at this device pixel ratio and draws. */
@@ -741,7 +750,7 @@ function predictionPart({ model, signal }) {
     const bar = h("span", { class: "gcw-share" }, h("span"));
     bar.firstChild.style.width = `${clamp(length, 0, 100)}%`;
     const name = h("span", { class: "gcw-label", title: label }, label);
-    const line = h(tag, { "data-index": index }, name, bar, h("span", { class: "gcw-value" }, probability.toFixed(3)));
+    const line = h(tag, { "data-index": index }, name, bar, h("span", { class: "gcw-value" }, chance(probability)));
     line.classList.toggle("gcw-explained", explained);
     return line;
   }
@@ -845,14 +854,16 @@ function hostOf(element) {
   return { host: "plain", theme: dark ? "dark" : "light", own: dark };
 }
 
-/** Writes the host's theme on the widget, for the style sheet. */
+/** Writes the host's theme on the widget, for the style sheet; whether it is another than before. */
 function applyTheme(elements) {
   const { host, theme, own = false } = hostOf(elements[0]);
+  const before = elements[0].dataset.gcwTheme;
   for (const element of elements) {
     element.dataset.gcwHost = host;
     element.dataset.gcwTheme = theme;
     element.toggleAttribute("data-gcw-own-ground", own);
   }
+  return theme !== before;
 }
 
 const FOCUSABLE = "select, button, canvas, input, [tabindex], [contenteditable]";
@@ -958,10 +969,10 @@ function render({ model, el }) {
 
   function layout() {
     const width = root.clientWidth;
+    drawnWidth = width;
     if (width === 0) return; // not on the page yet, or hidden: the ResizeObserver calls again
     const ratio = devicePixelRatio || 1;
     const { wide, side } = measure(width);
-    drawnWidth = width;
     root.dataset.layout = wide ? "wide" : "narrow";
     root.style.setProperty("--gcw-side", `${side}px`);
     const height = picture.resize(side, ratio);
@@ -1001,7 +1012,7 @@ function render({ model, el }) {
     root.classList.toggle("gcw-empty", !next.scene);
     root.classList.toggle("gcw-stale", Boolean(message?.stale && next.scene));
     notice.show(message);
-    picture.show(next.picture, next.scene);
+    picture.show(next.picture, next.scene, Boolean(message?.title || message?.message));
     channels.show(next.scene);
     predictions.show(next.scene);
     status.show(next.scene?.status);
@@ -1039,7 +1050,13 @@ function render({ model, el }) {
   // ------ the page around the view: size, device pixels, theme, the controls beside it
   let container = null;
   const dressed = () => (container ? [root, container] : [root]);
-  const retheme = () => { applyTheme(dressed()); layout(); };
+  /** Canvases are drawn again in the next frame: JupyterLab hides the notebook while it changes its theme,
+   *  and shows it again before a ResizeObserver could notice. */
+  function redraw() {
+    applyTheme(dressed());
+    requestAnimationFrame(() => signal.aborted || layout());
+  }
+  const retheme = () => applyTheme(dressed()) && redraw();
   const observers = [];
   const observe = (observer, ...args) => { observer.observe(...args); observers.push(observer); };
 
@@ -1056,7 +1073,7 @@ function render({ model, el }) {
     for (const page of [document.body, document.documentElement]) {
       observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: attributes });
     }
-    retheme();
+    redraw();
   }
 
   let settled = false;
@@ -1076,7 +1093,7 @@ function render({ model, el }) {
   }
   watchRatio();
   for (const media of ["(prefers-color-scheme: dark)", "(prefers-contrast: more)", "(forced-colors: active)"]) {
-    matchMedia(media).addEventListener("change", retheme, { signal });
+    matchMedia(media).addEventListener("change", redraw, { signal });
   }
 
   // Plain keys pressed here mean nothing to the notebook around it; Tab and Escape go on.

@@ -1,0 +1,722 @@
+"""The view alone: canvas.js and canvas.css in a bare page, fed by a stand-in model. No notebook, no kernel."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import chromium
+import numpy as np
+import pytest
+from view_page import encode, page_html, scene, state, wire
+
+pytestmark = pytest.mark.browser
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+STEP = np.arange(256)
+TABLES = {
+    "first": np.stack([STEP, 255 - STEP, STEP // 2], axis=1).astype(np.uint8),
+    "second": np.stack([255 - STEP, STEP, 255 - STEP // 3], axis=1).astype(np.uint8),
+    "cool-warm": np.stack([STEP, np.full(256, 40), 255 - STEP], axis=1).astype(np.uint8),
+}
+CAM = np.array([[0.0, 0.1, 0.4], [0.05, 0.9, 0.6], [0.0, 0.3, 1.7], [0.2, 0.0, 1.1]])
+ALPHA = np.array([0.002, -0.0045, 0.0001, 0.0, -0.0011, 0.003])
+CONTRIBUTION = np.array([0.01, -0.5, 0.3, 0.0, -0.02, 0.04])
+
+
+def quarters(height: int = 64, width: int = 64) -> np.ndarray:
+    """A picture of four flat colours, so that enlarging it changes no colour inside of a quarter."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = 200, 30, 60
+    pixels[: height // 2, width // 2 :] = 20, 90, 240
+    pixels[height // 2 :, : width // 2] = 250, 250, 245
+    pixels[height // 2 :, width // 2 :] = 5, 10, 15
+    return pixels
+
+
+def many(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """alpha and contribution of many channels, all |alpha| different."""
+    random = np.random.default_rng(7)
+    alpha = random.permutation(np.linspace(-0.9, 1.1, channels)) / 100
+    return alpha, alpha * random.random(channels)
+
+
+@pytest.fixture(scope="module")
+def view_browser() -> Iterator[Any]:
+    path = chromium.find()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(chromium.ADVICE)
+        pytest.skip(chromium.ADVICE)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def view_open(view_browser: Any) -> Iterator[Callable[..., Any]]:
+    """A function that opens a page around a state and waits for the first drawing; pages must raise no error."""
+    pages, errors = [], []
+
+    def open_page(
+        sent: dict[str, Any],
+        *,
+        width: int = 1172,
+        ratio: float = 1,
+        scheme: str = "light",
+        before: str = "",
+        drawn: bool = True,
+        **page_parts: str,
+    ) -> Any:
+        page = view_browser.new_page(
+            viewport={"width": width, "height": 900}, device_scale_factor=ratio, color_scheme=scheme
+        )
+        pages.append(page)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(request.url))
+        if before:
+            page.add_init_script(before)
+        page.goto("about:blank")
+        page.set_content(page_html(sent, **page_parts))
+        if drawn:
+            page.wait_for_selector(".gcw[data-revision]")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert errors == []
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    return state(quarters(), scene(CAM, ALPHA, CONTRIBUTION), TABLES, **changes)
+
+
+def receive(page: Any, **changes: Any) -> None:
+    page.evaluate("text => model.receive(text)", wire(changes))
+
+
+def revision(page: Any, number: int) -> None:
+    page.wait_for_selector(f'.gcw[data-revision="{number}"]')
+
+
+def pixels(page: Any, selector: str = ".gcw-picture") -> np.ndarray:
+    """What a canvas holds, uint8 as int (H, W, 4)."""
+    text, width, height = page.locator(selector).evaluate(
+        """c => { const data = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, parts = [];
+        for (let i = 0; i < data.length; i += 8192) parts.push(String.fromCharCode(...data.subarray(i, i + 8192)));
+        return [btoa(parts.join('')), c.width, c.height]; }"""
+    )
+    return np.frombuffer(base64.b64decode(text), np.uint8).astype(int).reshape(height, width, 4)
+
+
+def bars(page: Any) -> list[int]:
+    return page.locator(".gcw-bar").evaluate_all("all => all.map(bar => Number(bar.dataset.channel))")
+
+
+# What the view must show, written out for one pixel at a time and with no code shared with it.
+
+
+def value_at(cam: np.ndarray, y: int, x: int, height: int, width: int) -> float:
+    def neighbours(target: int, count: int, size: int) -> tuple[int, int, float]:
+        source = min(max((target + 0.5) * count / size - 0.5, 0.0), count - 1.0)
+        low = int(source)
+        return low, min(low + 1, count - 1), source - low
+
+    top, bottom, down = neighbours(y, cam.shape[0], height)
+    left, right, across = neighbours(x, cam.shape[1], width)
+    upper = cam[top, left] * (1 - across) + cam[top, right] * across
+    lower = cam[bottom, left] * (1 - across) + cam[bottom, right] * across
+    return float(upper * (1 - down) + lower * down)
+
+
+def expected(cam: np.ndarray, table: np.ndarray, under: np.ndarray, opacity: float, *at: int) -> np.ndarray:
+    share = value_at(cam, *at) / cam.max()
+    heat = table[int(share * 255 + 0.5)].astype(float)
+    mix = opacity * min(1.0, 2 * share)
+    return under * (1 - mix) + heat * mix
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+@pytest.mark.parametrize("opacity", [1.0, 0.5])
+@pytest.mark.parametrize("dtype", ["f32", "i16", "u8z"])
+def test_each_pixel_is_the_picture_with_the_enlarged_map_blended_by_value(view_open, dtype, opacity, ratio):
+    picture = quarters()
+    page = view_open(
+        state(picture, scene(CAM, ALPHA, CONTRIBUTION, dtype=dtype), TABLES, opacity=opacity), ratio=ratio
+    )
+    seen = pixels(page)
+    height, width, _ = seen.shape
+    assert (height, width) == (448 * ratio, 448 * ratio)
+    for down, across in [
+        (0.02, 0.02),
+        (0.1, 0.3),
+        (0.2, 0.9),
+        (0.35, 0.7),
+        (0.6, 0.97),
+        (0.63, 0.6),
+        (0.9, 0.2),
+        (0.99, 0.99),
+    ]:
+        y, x = int(down * height), int(across * width)
+        under = picture[int(down * 64), int(across * 64)].astype(float)
+        want = expected(CAM, TABLES["first"], under, opacity, y, x, height, width)
+        assert np.abs(seen[y, x, :3] - want).max() <= 2, (y, x, seen[y, x], want)
+        assert seen[y, x, 3] == 255
+
+
+def test_opacity_and_colour_map_redraw_the_picture_and_nothing_else(view_open):
+    page = view_open(small())
+    page.evaluate(
+        "() => { window.scenes = 0; new MutationObserver(all => { window.scenes += all.length; })"
+        ".observe(document.querySelector('.gcw'), { attributes: true }); }"
+    )
+    page.evaluate("() => model.set({ opacity: 1, colormap: 'second' })")
+    y, x = 300, 400
+    want = expected(CAM, TABLES["second"], quarters()[43, 57].astype(float), 1.0, y, x, 448, 448)
+    assert np.abs(pixels(page)[y, x, :3] - want).max() <= 2
+    page.evaluate("() => model.set('opacity', 0)")
+    assert pixels(page)[y, x, :3].tolist() == quarters()[43, 57].tolist()
+    assert page.evaluate("window.scenes") == 0
+
+
+def test_the_colour_bar_shows_the_table_unblended_and_its_limits(view_open):
+    page = view_open(small(opacity=0.1))
+    ramp = pixels(page, ".gcw-ramp")[:, 0]
+    assert ramp[::-1, :3].tolist() == TABLES["first"].tolist()
+    assert page.locator(".gcw-most").inner_text().split() == ["1.70", "max"]
+    assert page.locator(".gcw-least").inner_text() == "0"
+
+
+def test_a_diverging_table_keeps_its_neutral_colour_at_zero(view_open):
+    page = view_open(small(colormap="cool-warm", opacity=1.0))
+    ramp = pixels(page, ".gcw-ramp")[:, 0]
+    assert ramp[0, :3].tolist() == TABLES["cool-warm"][255].tolist()
+    assert abs(ramp[-1, 0] - 127.5) <= 1
+
+
+def test_an_empty_map_leaves_the_picture_alone_and_is_explained(view_open):
+    said = "No positive evidence at this layer."
+    empty = scene(np.zeros((4, 3)), ALPHA, CONTRIBUTION, diagnosis=said, coverage=None)
+    page = view_open(state(quarters(), empty, TABLES, opacity=1.0))
+    seen = pixels(page)
+    assert seen[100, 100].tolist() == [200, 30, 60, 255]
+    assert seen[400, 400].tolist() == [5, 10, 15, 255]
+    assert page.locator(".gcw-diagnosis").inner_text() == said
+    assert page.locator(".gcw-scale").is_hidden()
+    assert page.locator(".gcw-coverage").is_hidden()
+
+
+def test_the_bars_are_the_channels_largest_first_with_their_signs(view_open):
+    page = view_open(small())
+    assert bars(page) == [1, 5, 0, 4, 2, 3]
+    drawn = page.locator(".gcw-bar").evaluate_all(
+        """all => { const zero = document.querySelector('.gcw-zero').getBoundingClientRect().left;
+        return all.map(bar => { const box = bar.querySelector('.gcw-fill').getBoundingClientRect();
+          return [Number(bar.dataset.alpha), bar.querySelector('.gcw-value').textContent,
+                  box.left - zero, box.right - zero]; }); }"""
+    )
+    assert [text for _, text, _, _ in drawn] == ["−0.0045", "+0.0030", "+0.0020", "−0.0011", "+0.0001", "+0.0000"]
+    assert np.allclose([alpha for alpha, *_ in drawn], ALPHA[[1, 5, 0, 4, 2, 3]], atol=1e-9)
+    scale = -drawn[0][2] / 0.0045
+    assert scale > 30000
+    for alpha, _, left, right in drawn:
+        assert abs(min(left, right, key=abs)) <= 1
+        assert abs((left if alpha < 0 else right) - alpha * scale) <= 1.5
+    title = page.locator(".gcw-title")
+    assert title.inner_text().replace("\n", "") == "αk for Egyptian cat at conv_head"
+    assert title.locator("sub").inner_text() == "k"
+    assert "K = 6" in page.locator(".gcw-weights").inner_text()
+    assert page.locator(".gcw-coverage").inner_text() == "12 of 6 channels give half of the positive evidence"
+    assert page.locator(".gcw-status").inner_text().strip() == "cpu · 1 backward pass, 0.9 ms"
+
+
+def test_one_channel_is_singular(view_open):
+    one = scene(CAM, ALPHA[:1], CONTRIBUTION[:1], coverage={"channels": 1, "of": 1, "share": 0.5})
+    page = view_open(state(quarters(), one, TABLES))
+    assert page.locator(".gcw-coverage").inner_text() == "1 of 1 channel gives half of the positive evidence"
+
+
+@pytest.mark.parametrize(
+    ("order", "key"),
+    [
+        ("|α|", lambda alpha, contribution: -np.abs(alpha)),
+        ("α", lambda alpha, contribution: -alpha),
+        ("contribution", lambda alpha, contribution: -np.abs(contribution)),
+        ("channel", lambda alpha, contribution: np.arange(len(alpha))),
+    ],
+)
+def test_the_bars_can_be_sorted(view_open, order, key):
+    page = view_open(small())
+    page.get_by_label("Sort", exact=True).select_option(order)
+    assert bars(page) == np.argsort(key(ALPHA, CONTRIBUTION), kind="stable").tolist()
+
+
+def test_the_overview_scrolls_the_bars_through_all_channels(view_open):
+    alpha, contribution = many(2048)
+    page = view_open(state(quarters(), scene(CAM, alpha, contribution), TABLES))
+    order = np.argsort(-np.abs(alpha)).tolist()
+    count = len(bars(page))
+    assert count == 18
+    overview = page.locator(".gcw-overview")
+    box = overview.bounding_box()
+    page.evaluate("() => { window.rows = new Set(document.querySelectorAll('.gcw-bar')); }")
+    same = "() => [...document.querySelectorAll('.gcw-bar')].every(bar => window.rows.has(bar))"
+
+    overview.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert bars(page) == order[2 : 2 + count]
+    page.keyboard.press("ArrowLeft")
+    assert bars(page) == order[1 : 1 + count]
+    page.keyboard.press("End")
+    assert bars(page) == order[-count:]
+    page.keyboard.press("Home")
+    page.keyboard.press("PageDown")
+    assert bars(page) == order[count : 2 * count]
+    assert overview.get_attribute("aria-valuetext") == f"ranks {count + 1} to {2 * count} of 2048"
+
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
+    middle = order.index(bars(page)[0])
+    assert abs(middle - (2048 - count) / 2) < 20
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] + 50, box["y"] + 20, steps=5)
+    page.mouse.up()
+    assert bars(page) == order[-count:]
+    page.mouse.move(box["x"] + 5, box["y"] + 20)
+    assert bars(page) == order[-count:]
+    assert page.evaluate(same)
+
+
+def test_the_keyboard_walks_the_bars_and_tells_their_facts(view_open):
+    alpha, contribution = many(100)
+    page = view_open(state(quarters(), scene(CAM, alpha, contribution), TABLES))
+    order = np.argsort(-np.abs(alpha)).tolist()
+    page.locator(".gcw-bar").first.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowDown")
+    focused = page.evaluate("document.activeElement.dataset.channel")
+    assert int(focused) == order[20]
+    assert bars(page)[-1] == order[20]
+    assert page.locator('.gcw-bar[tabindex="0"]').count() == 1
+    label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert label.startswith(f"channel {focused}, alpha ")
+    assert label.endswith("rank 21 of 100")
+    page.keyboard.press("End")
+    assert int(page.evaluate("document.activeElement.dataset.channel")) == order[-1]
+
+
+def test_a_bar_tells_alpha_contribution_and_rank_in_a_tip(view_open):
+    page = view_open(small())
+    page.locator(".gcw-bar").nth(0).hover()
+    tip = page.locator(".gcw-tip")
+    assert tip.inner_text().split("\n") == ["#1", "rank 1 of 6", "α", "−0.00450", "contribution", "−0.500"]
+    drawn, told = page.locator(".gcw-fill").nth(0).bounding_box(), tip.bounding_box()
+    assert told["x"] >= drawn["x"] + drawn["width"] or told["y"] >= drawn["y"] + drawn["height"]
+    page.mouse.move(5, 5)
+    assert tip.is_hidden()
+
+
+def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
+    apart = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+    return not (apart or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"])
+
+
+@pytest.mark.parametrize(("row", "col"), [(0, 0), (1, 1), (3, 2), (0, 2), (3, 0)])
+def test_the_pointer_reads_a_cell_and_the_tip_stays_beside_it(view_open, row, col):
+    page = view_open(small())
+    box = page.locator(".gcw-picture").bounding_box()
+    page.mouse.move(box["x"] + (col + 0.4) * box["width"] / 3, box["y"] + (row + 0.6) * box["height"] / 4)
+    words = page.locator(".gcw-tip").inner_text().split("\n")
+    assert words[:2] == [f"cell ({row}, {col})", f"{CAM[row, col] / 1.7:.2f} of max"]
+    assert abs(float(words[3]) - CAM[row, col]) < 1e-3
+    cell = page.locator(".gcw-probe").bounding_box()
+    assert abs(cell["x"] - box["x"] - col * box["width"] / 3) <= 1
+    assert abs(cell["y"] - box["y"] - row * box["height"] / 4) <= 1
+    assert not overlap(cell, page.locator(".gcw-tip").bounding_box())
+    page.mouse.move(2, 2)
+    assert page.locator(".gcw-probe").is_hidden()
+    assert page.locator(".gcw-tip").is_hidden()
+
+
+@pytest.mark.parametrize("width", [1172, 480])
+def test_the_tip_does_not_cover_a_cell_as_large_as_the_picture(view_open, width):
+    page = view_open(state(quarters(), scene(np.array([[2.0]]), ALPHA, CONTRIBUTION), TABLES), width=width)
+    page.locator(".gcw-picture").hover()
+    assert not overlap(page.locator(".gcw-probe").bounding_box(), page.locator(".gcw-tip").bounding_box())
+    assert page.locator(".gcw-caption").inner_text() == "chelsea · 1 × 1 cell"
+
+
+LISTEN = "() => { window.heard = []; document.addEventListener('keydown', e => window.heard.push(e.key)); }"
+
+
+def test_arrow_keys_move_the_probe_and_no_key_reaches_the_page(view_open):
+    page = view_open(small())
+    page.evaluate(LISTEN)
+    page.locator(".gcw-picture").focus()
+    tip = page.locator(".gcw-tip")
+    page.keyboard.press("ArrowDown")
+    assert tip.inner_text().startswith("cell (2, 2)")  # the first key finds the largest value
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    assert tip.inner_text().startswith("cell (1, 1)")
+    assert "cell 1, 1" in page.locator(".gcw-live").text_content()
+    for _ in range(5):
+        page.keyboard.press("ArrowUp")
+    assert tip.inner_text().startswith("cell (0, 1)")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    for place in (".gcw-bar", ".gcw-overview", "button.gcw-prediction", ".gcw-sort select"):
+        page.locator(place).first.focus()
+        for key in ("d", "b", "ArrowDown", "Home"):
+            page.keyboard.press(key)
+    assert page.evaluate("window.heard") == []
+
+
+def test_tab_goes_through_the_view_and_out_of_it(view_open):
+    page = view_open(small(), controls="<button id=before>before</button>")
+    page.evaluate("() => document.body.append(Object.assign(document.createElement('button'), { id: 'after' }))")
+    page.locator("#before").focus()
+    seen = []
+    while (page.keyboard.press("Tab") or page.evaluate("document.activeElement.id")) != "after":
+        seen.append(page.evaluate("document.activeElement.className || document.activeElement.tagName"))
+        assert len(seen) < 12
+    assert seen == [
+        "gcw-picture",
+        "SELECT",
+        "gcw-bar gcw-con",
+        "gcw-overview",
+        "gcw-explained gcw-prediction",
+        *["gcw-prediction"] * 4,
+    ]
+
+
+def test_the_wheel_scrolls_the_page(view_open):
+    page = view_open(small(), style="body { height: 4000px; }")
+    page.locator(".gcw-bar").nth(2).hover()
+    page.mouse.wheel(0, 200)
+    page.wait_for_function("window.scrollY > 0")
+
+
+def test_a_prediction_is_a_button_that_asks_for_its_class(view_open):
+    page = view_open(small())
+    buttons = page.locator("button.gcw-prediction")
+    assert buttons.count() == 5
+    assert buttons.nth(0).get_attribute("aria-pressed") == "true"
+    assert buttons.nth(1).get_attribute("aria-pressed") == "false"
+    buttons.nth(1).click()
+    buttons.nth(2).focus()
+    page.keyboard.press("Enter")
+    sent = page.evaluate("model.sent")
+    assert sent == [
+        {"type": "ready", "complete": True},
+        {"type": "target", "index": 282},
+        {"type": "target", "index": 281},
+    ]
+
+
+def test_a_class_beyond_the_first_five_is_shown_with_its_probability(view_open):
+    target = {"index": 504, "label": "coffee mug", "score": -3.0, "probability": 0.00001}
+    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, target=target), TABLES))
+    assert page.locator("button.gcw-prediction[aria-pressed=true]").count() == 0
+    assert page.locator(".gcw-explained").inner_text().split("\n") == ["coffee mug", "<0.001"]
+
+
+def test_a_notice_is_an_alert_and_marks_what_is_stale(view_open):
+    page = view_open(small())
+    alert = page.get_by_role("alert")
+    assert alert.inner_text() == ""
+    receive(page, notice={"title": "There is no such layer.", "message": "Nearest: conv_head.", "stale": True})
+    page.wait_for_selector(".gcw.gcw-stale")
+    assert alert.inner_text().split("\n") == ["There is no such layer.", "Nearest: conv_head."]
+    assert page.get_by_text("not this selection").is_visible()
+    assert "grayscale" in page.locator(".gcw-picture").evaluate("c => getComputedStyle(c).filter")
+    receive(page, notice={})
+    page.wait_for_selector(".gcw:not(.gcw-stale)")
+    assert alert.inner_text() == ""
+    assert page.get_by_text("not this selection").is_hidden()
+
+
+def test_before_the_first_scene_it_waits_quietly(view_open):
+    page = view_open({**small(), "scene": {}, "picture": {}}, drawn=False)
+    page.get_by_text("waiting for the first map").wait_for()
+    assert page.locator(".gcw-bar").count() == 0
+    receive(page, notice={"title": "The model failed.", "message": "It raised an error.", "stale": True})
+    page.get_by_text("The model failed.").wait_for()
+    assert page.get_by_text("not this selection").is_hidden()
+    assert page.evaluate(
+        "document.querySelector('.gcw').scrollWidth <= document.querySelector('.gcw').clientWidth"
+    )
+    receive(page, **{**small(), "notice": {}})
+    revision(page, 1)
+    assert page.get_by_text("waiting for the first map").is_hidden()
+    assert len(bars(page)) == 6
+
+
+HOSTILE = (
+    "<img src=x onerror=\"document.body.dataset.hacked='yes'\"><script>document.body.dataset.hacked='yes'</script>"
+)
+
+
+def test_hostile_names_stay_text(view_open):
+    bad = scene(
+        CAM,
+        ALPHA,
+        CONTRIBUTION,
+        layer=HOSTILE,
+        label=HOSTILE,
+        predictions=[(285, HOSTILE, 0.4)],
+        diagnosis=HOSTILE,
+        method={"name": HOSTILE, "weights": HOSTILE},
+        status={"device": HOSTILE, "note": HOSTILE, "milliseconds": 1.0, "passes": HOSTILE},
+    )
+    sent = state(quarters(), bad, TABLES, notice={"title": HOSTILE, "message": HOSTILE, "stale": True})
+    sent["picture"]["name"] = HOSTILE
+    page = view_open(sent)
+    page.locator(".gcw-bar").first.hover()
+    assert page.locator(".gcw img, .gcw script").count() == 0
+    assert page.evaluate("document.body.dataset.hacked") is None
+    assert page.locator(".gcw-label").first.inner_text() == HOSTILE
+    assert page.locator(".gcw-diagnosis").inner_text() == HOSTILE
+    assert HOSTILE in page.locator(".gcw-picture").get_attribute("aria-label")
+
+
+COUNT = """() => { window.drawn = []; const root = document.querySelector('.gcw');
+  new MutationObserver(all => all.forEach(() => window.drawn.push(root.dataset.revision)))
+    .observe(root, { attributes: true, attributeFilter: ['data-revision'] }); }"""
+
+
+def test_one_message_is_one_redraw(view_open):
+    page = view_open(small())
+    page.evaluate(COUNT)
+    next_scene = scene(CAM * 2, -ALPHA, CONTRIBUTION, revision=2, label="lynx", index=287)
+    receive(
+        page, picture=small()["picture"], scene=next_scene, notice={"title": "", "message": "", "stale": False}
+    )
+    revision(page, 2)
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.drawn") == ["2"]
+    assert bars(page) == [1, 5, 0, 4, 2, 3]
+    assert float(page.locator(".gcw-bar").first.get_attribute("data-alpha")) == np.float32(0.0045)
+    assert "lynx at conv_head" in page.locator(".gcw-live").text_content()
+
+
+SLOW = """const whole = Response.prototype.arrayBuffer;
+Response.prototype.arrayBuffer = async function () {
+  const bytes = await whole.call(this);
+  await new Promise(done => setTimeout(done, 300));
+  return bytes;
+};"""
+
+
+def test_the_latest_scene_wins_over_one_that_takes_longer_to_unpack(view_open):
+    page = view_open(small(), before=SLOW)
+    page.evaluate(COUNT)
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, dtype="u8z", revision=2))
+    page.wait_for_timeout(20)
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, revision=3))
+    revision(page, 3)
+    page.wait_for_timeout(600)
+    assert page.evaluate("window.drawn") == ["3"]
+
+
+def test_a_map_that_cannot_be_unpacked_is_said_and_the_next_one_drawn(view_open):
+    page = view_open(small())
+    broken = scene(CAM, ALPHA, CONTRIBUTION, revision=2)
+    broken["cam"] = {**encode(CAM, "f32"), "shape": [9, 9]}
+    receive(page, scene=broken)
+    page.get_by_text("12 values instead of 81").wait_for()
+    assert page.locator(".gcw.gcw-stale").count() == 1
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, revision=3))
+    revision(page, 3)
+    assert page.locator(".gcw.gcw-stale").count() == 0
+    assert page.get_by_role("alert").inner_text() == ""
+
+
+@pytest.mark.parametrize("lost", ["picture", "cam", "tables"])
+def test_the_kernel_is_told_when_a_buffer_did_not_arrive(view_open, lost):
+    sent = small()
+    if lost == "picture":
+        sent["picture"]["data"] = None
+    elif lost == "cam":
+        sent["scene"]["cam"]["data"] = None
+    else:
+        sent["tables"]["first"]["data"] = None
+    page = view_open(sent, drawn=False)
+    page.wait_for_function("model.sent.length > 0")
+    assert page.evaluate("model.sent") == [{"type": "ready", "complete": False}]
+    receive(page, **small())
+    revision(page, 1)
+    assert page.get_by_role("alert").inner_text() == ""
+
+
+SPY = """window.open = { observers: 0, bitmaps: [] };
+for (const name of ['MutationObserver', 'ResizeObserver']) {
+  const kind = window[name];
+  window[name] = class extends kind {
+    observe(...all) {
+      const ours = new Error().stack.includes('blob:');  // the view's module; the test driver has observers too
+      if (ours && !this.counted) { this.counted = true; window.open.observers += 1; }
+      super.observe(...all);
+    }
+    disconnect() { window.open.observers -= this.counted ? 1 : 0; this.counted = false; super.disconnect(); }
+  };
+}
+const decode = createImageBitmap;
+window.createImageBitmap = async (...all) => {
+  const made = await decode(...all);
+  window.open.bitmaps.push(made);
+  return made;
+};
+const listen = EventTarget.prototype.addEventListener;
+window.unbound = 0;
+EventTarget.prototype.addEventListener = function (name, act, options) {
+  const outside = this === window || this === document || this === document.body || this instanceof MediaQueryList;
+  if (outside && !options?.signal && new Error().stack.includes('blob:')) window.unbound += 1;
+  return listen.call(this, name, act, options);
+};"""
+
+
+def test_cleanup_leaves_nothing_behind(view_open):
+    page = view_open(small(), before=SPY)
+    receive(page, picture={**small()["picture"], "name": "again"})
+    page.get_by_text("again · 4 × 3 cells").wait_for()
+    assert page.evaluate("window.open.bitmaps.map(b => b.width)") == [0, 64]
+    assert page.evaluate("window.open.observers") > 0
+    page.evaluate("window.cleanup()")
+    assert page.evaluate("model.listeners.length") == 0
+    assert page.evaluate("window.open.observers") == 0
+    assert page.evaluate("window.open.bitmaps.map(b => b.width)") == [0, 0]
+    assert page.evaluate("window.unbound") == 0
+    assert page.locator("#place").evaluate("place => place.childElementCount") == 0
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, revision=2), opacity=0.1)
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    page.wait_for_timeout(50)
+
+
+def test_two_views_of_one_model_live_apart(view_open):
+    page = view_open(small())
+    page.evaluate("() => { window.second = window.show(); }")
+    page.wait_for_function("document.querySelectorAll('.gcw[data-revision]').length === 2")
+    page.evaluate("window.cleanup()")
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, revision=2))
+    revision(page, 2)
+    page.evaluate("model.set('opacity', 0)")
+    assert pixels(page)[400, 400, :3].tolist() == [5, 10, 15]
+
+
+@pytest.mark.parametrize(
+    ("body", "style", "scheme", "theme", "own"),
+    [
+        ('data-jp-theme-light="true"', "", "dark", "light", False),
+        ('data-jp-theme-light="false"', "", "light", "dark", False),
+        ('class="vscode-dark"', "", "light", "dark", False),
+        ("", "body { background: #fff; }", "dark", "light", False),
+        ("", "body { background: #181818; }", "light", "dark", False),
+        ("", "", "dark", "dark", True),
+        ("", "", "light", "light", False),
+    ],
+)
+def test_the_theme_is_the_hosts_and_the_systems_only_without_one(view_open, body, style, scheme, theme, own):
+    page = view_open(small(), body=body, style=style, scheme=scheme)
+    root = page.locator(".gcw")
+    page.wait_for_selector(".gradcam-widget[data-gcw-theme]")
+    assert root.get_attribute("data-gcw-theme") == theme
+    assert page.locator(".gradcam-widget").get_attribute("data-gcw-theme") == theme
+    assert (root.get_attribute("data-gcw-own-ground") is not None) is own
+
+
+def test_the_theme_follows_the_notebook_also_on_the_canvases(view_open):
+    page = view_open(small(), body='data-jp-theme-light="true"')
+    light = pixels(page, ".gcw-overview")[2, 2].tolist()
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    page.wait_for_selector('.gcw[data-gcw-theme="dark"]')
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert pixels(page, ".gcw-overview")[2, 2].tolist() != light or light[3] == 0
+    assert [*pixels(page, ".gcw-overview")[40, 2, :3]] == [0x60, 0xA5, 0xFA]
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_bars_stand_out_from_the_ground(view_open, scheme):
+    page = view_open(small(), scheme=scheme)
+
+    def colour(name: str) -> str:
+        return page.locator(".gcw").evaluate(
+            f"root => getComputedStyle(root).getPropertyValue('--gcw-{name}').trim()"
+        )
+
+    for ground in ("ground", "wash"):
+        for name, least in (("ink", 4.5), ("muted", 4.4), ("pro", 3), ("con", 3), ("accent", 3), ("bar", 3)):
+            lighter, darker = sorted((luminance(colour(name)), luminance(colour(ground))), reverse=True)
+            ratio = (lighter + 0.05) / (darker + 0.05)
+            assert ratio >= (least if ground == "ground" else min(least, 3.5)), (name, ground, ratio)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(480, 1), (620, 1), (800, 2), (1120, 2), (1600, 2)])
+def test_the_layout_fits_from_480_to_1600_pixels(view_open, width, columns):
+    alpha, contribution = many(2048)
+    long = "features.denseblock4.denselayer32.very_long_module_name.conv2"
+    wide = scene(CAM, alpha, contribution, layer=long, label="black-and-tan coonhound, a dog of a long name")
+    page = view_open(state(quarters(), wide, TABLES), width=width, style="body { margin: 0; }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    picture, title = page.locator(".gcw-picture").bounding_box(), page.locator(".gcw-title").bounding_box()
+    beside = title["x"] >= picture["x"] + picture["width"]
+    below = title["y"] >= picture["y"] + picture["height"]
+    assert (beside, below) == (columns == 2, columns == 1)
+    assert "…" in page.locator(".gcw-title").inner_text()
+    assert long in page.locator(".gcw-title").get_attribute("title")
+    page.set_viewport_size({"width": 520, "height": 900})
+    page.wait_for_selector('.gcw[data-layout="narrow"]')
+    assert page.evaluate("document.documentElement.scrollWidth") <= 520
+
+
+def test_a_picture_that_is_not_square_keeps_its_shape(view_open):
+    page = view_open(state(quarters(32, 64), scene(CAM, ALPHA, CONTRIBUTION), TABLES), ratio=2)
+    assert pixels(page).shape[:2] == (448, 896)
+
+
+CONTROLS = """<div class="gradcam-controls">
+<div class="jupyter-widgets widget-inline-hbox widget-dropdown"><label class="widget-label" for="p">Picture</label>
+<select id="p"><option>chelsea</option></select></div>
+<button class="jupyter-button" title="Next layer"></button>
+<div class="jupyter-widgets widget-text gradcam-class"><label for="c">Class</label>
+<input type="text" id="c" list="classes" value="tabby · 0.21" placeholder="class">
+<datalist id="classes"><option value="tabby · 0.21"></option><option value="lynx"></option></datalist></div>
+<div class="jupyter-widgets widget-slider"><label>Opacity</label>
+<div class="noUi-handle" role="slider" tabindex="0"></div></div></div>"""
+
+
+def test_the_controls_keep_their_keys_and_get_their_names(view_open):
+    page = view_open(small(), controls=CONTROLS)
+    page.wait_for_selector("#p[data-lm-suppress-shortcuts]")
+    focusable = ":is(select, button, canvas, input, [tabindex])"
+    bare = f"document.querySelectorAll('{focusable}:not([data-lm-suppress-shortcuts])').length"
+    assert page.evaluate(bare) == 0
+    assert page.get_by_role("button", name="Next layer").count() == 1
+    assert page.get_by_role("slider", name="Opacity").count() == 1
+    page.evaluate("() => document.querySelector('.gradcam-controls').append(document.createElement('select'))")
+    page.wait_for_function(f"{bare} === 0")
+
+
+def test_the_class_field_offers_the_whole_list_and_takes_its_text_back(view_open):
+    page = view_open(small(), controls=CONTROLS)
+    page.wait_for_selector("#c[data-lm-suppress-shortcuts]")
+    field = page.locator("#c")
+    field.focus()
+    assert (field.input_value(), field.get_attribute("placeholder")) == ("", "tabby · 0.21")
+    field.blur()
+    assert (field.input_value(), field.get_attribute("placeholder")) == ("tabby · 0.21", "class")
+    field.fill("lynx")
+    field.blur()
+    assert field.input_value() == "lynx"
