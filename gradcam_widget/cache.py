@@ -55,6 +55,11 @@ class Cache:
             self._values.move_to_end(entry[2])
         return entry[0]
 
+    def peek(self, key: Hashable) -> Any:
+        """The value, or None, without marking it as used."""
+        entry = self._values.get(key)
+        return None if entry is None else entry[0]
+
     def put(self, key: Hashable, value: Any, size: int, parent: Hashable = None) -> None:
         """Keep a value of ``size`` bytes; the least recently used others go until all fit.
 

@@ -4,34 +4,65 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gradcam_widget.arguments import (
+    check_class,
+    check_class_names,
+    check_layer,
+    check_model,
+    check_target,
+    find_device,
+    named_class,
+    several,
+    split_call,
+    unwrap,
+)
 from gradcam_widget.cache import Cache, parse_bytes
+from gradcam_widget.diagnosis import diagnose
+from gradcam_widget.evidence import Evidence, exact
 from gradcam_widget.explanation import Explanation
+from gradcam_widget.gradients import Gradients, Passes
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, own_transform, pixels
 from gradcam_widget.layers import Layer, nearest_names, spatial_dimensions
 from gradcam_widget.methods import Method, find_method
-from gradcam_widget.targets import ClassLogit, Target, class_index, name_target, probabilities
+from gradcam_widget.perturbation import Progress, report
+from gradcam_widget.smoothing import Smoothing
+from gradcam_widget.targets import BinaryLogit, ClassLogit, Target, name_target, probabilities
 from gradcam_widget.trace import Record, Trace, Tracer
 
-__all__ = ["GradCAM", "Passes"]
+__all__ = ["GradCAM", "Memory", "Passes"]
 
 
 @dataclass(frozen=True)
-class Passes:
-    """How many passes of the model an engine has run."""
+class Memory:
+    """Bytes that an engine keeps between calls.
 
-    forward: int = 0
-    backward: int = 0
+    Attributes:
+        traces: activations of forward passes; their graphs share this memory for the most part.
+        gradients: at the feature maps.
+        maps: channel weights and maps.
+        pictures: how many forward passes are kept.
+        budget: what the sum may not exceed.
+    """
 
-    def __sub__(self, other: Passes) -> Passes:
-        return Passes(self.forward - other.forward, self.backward - other.backward)
+    traces: int
+    gradients: int
+    maps: int
+    pictures: int
+    budget: int
+
+    @property
+    def total(self) -> int:
+        """The sum of what is kept."""
+        return self.traces + self.gradients + self.maps
 
 
 @dataclass(frozen=True)
@@ -41,30 +72,14 @@ class _Map:
     alpha: Tensor
     mean_activations: Tensor
     signed_cam: Tensor
+    guided: Tensor | None
     score: float
     probability: float | None
     diagnosis: str | None
 
     def bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (self.alpha, self.mean_activations, self.signed_cam))
-
-
-class _Latest:
-    """The picture asked about last, so that asking again costs no comparison of its values."""
-
-    def __init__(self, image: object, number: int) -> None:
-        self.number = number
-        self._image = image
-        self._version = image._version if _sees_writes(image) else None
-
-    def is_of(self, image: object) -> bool:
-        """Whether it is the same tensor, for certain not written to since."""
-        return image is self._image and _sees_writes(image) and image._version == self._version
-
-
-def _sees_writes(image: object) -> TypeGuard[Tensor]:
-    # Memory shared with numpy can be written to behind torch's back; torch marks it as not resizable.
-    return isinstance(image, Tensor) and not image.is_inference() and image.untyped_storage().resizable()
+        tensors = (self.alpha, self.mean_activations, self.signed_cam, self.guided)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 class GradCAM:
@@ -76,7 +91,7 @@ class GradCAM:
 
     Args:
         model: a differentiable ``nn.Module`` whose output for one picture is (1, num_classes) scores, or any
-            output with a target of the user's own.
+            output with a target of the user's own. Wrappers (torch.compile, DataParallel) are looked through.
         transform: PIL image -> float tensor (C, H, W); None for the model's own where it can be known (an
             attribute ``transform``, timm's ``pretrained_cfg``), else ImageNet's 224 px.
         device: None leaves the model where it is. "cuda", "mps", "cpu" or a torch device **moves the model**
@@ -105,25 +120,27 @@ class GradCAM:
         class_names: Sequence[str] | None = None,
         output: Callable[[Any], Tensor] | str | int | None = None,
     ) -> None:
-        _check_model(model)
+        check_model(model)
         if transform is not None and not callable(transform):
             raise TypeError(
                 "transform: expected a function PIL image -> float tensor (C, H, W); "
                 f"got {type(transform).__name__}"
             )
-        self.class_names = _check_class_names(class_names, model)
+        self.class_names = check_class_names(class_names, model)
         self._cache = Cache(parse_bytes(memory_budget))
-        target_device = None if device is None else _find_device(device)
-        self.model = _unwrap(model)
-        if target_device is not None:
-            self.model.to(target_device)
+        place = None if device is None else find_device(device)
+        self.model = unwrap(model)
+        if place is not None:
+            self.model.to(place)
         self.transform: Transform = transform or own_transform(model) or own_transform(self.model) or IMAGENET
+        self._selector = output
         self._tracer = Tracer(self.model, output)
+        self._gradients = Gradients(self._cache)
         self._spatial = spatial_dimensions(self.model)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
-        self._passes = Passes()
-        self._latest: _Latest | None = None
+        self._other_passes = Passes()
+        self._latest: int | None = None
 
     def __enter__(self) -> GradCAM:
         return self
@@ -142,12 +159,23 @@ class GradCAM:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return _first_tensor(self.model).device
+        return _tensor_of(self.model).device
 
     @property
     def passes(self) -> Passes:
         """Passes of the model run so far."""
-        return self._passes
+        return self._other_passes + Passes(forward=self._tracer.runs, backward=self._gradients.passes)
+
+    def memory(self) -> Memory:
+        """What is kept at present, in bytes."""
+        with self._lock:
+            sizes = {"traces": 0, "gradients": 0, "maps": 0}
+            pictures = 0
+            for key, size in self._cache.sizes().items():
+                kind = "traces" if isinstance(key, int) else str(key[1])  # type: ignore[index] # our own keys
+                sizes[kind] += size
+                pictures += kind == "traces"
+            return Memory(**sizes, pictures=pictures, budget=self._cache.budget)
 
     def prepare(self, image: object) -> Tensor:
         """The tensor (1, C, H, W) that the model sees of an image, before it is moved to the model's device.
@@ -166,7 +194,8 @@ class GradCAM:
         """The model's scores for one picture, without the batch dimension: (num_classes,) logits on the CPU."""
         with self._lock:
             _, trace = self._trace(image)
-            return trace.output[0].detach().float().cpu().clone()
+            with torch.inference_mode(False):
+                return exact(trace.output[0].detach()).cpu().clone()
 
     def layers(self, image: object) -> tuple[Layer, ...]:
         """Every module call whose output is a feature map, in the order in which they ran."""
@@ -175,47 +204,64 @@ class GradCAM:
 
     def default_layer(self, image: object, target: object = None) -> Layer:
         """The layer that ``layer=None`` stands for, with the reason in its ``why``."""
-        wanted = self._early_target(target)
-        with self._lock, _gradients_on():
+        wanted = check_target(target, self.class_names)
+        with self._lock:
             key, trace = self._trace(image)
             return self._default(key, trace, self._target(wanted, trace))[1]
 
+    def resolve_target(self, target: object) -> Target | None:
+        """The target object that ``target=`` stands for, checked without running the model; None for None.
+
+        Raises:
+            TypeError: for a kind that is no target. ValueError: for an unknown class.
+        """
+        return check_target(target, self.class_names)
+
     def explain(
-        self, image: object, target: object = None, layer: object = None, *, method: str = "GradCAM"
+        self,
+        image: object,
+        target: object = None,
+        layer: object = None,
+        method: str = "GradCAM",
+        *,
+        smooth: Smoothing | None = None,
+        progress: Progress | None = None,
     ) -> Explanation:
         """Where and through which channels one layer speaks for one target.
 
         Args:
             image: see the class.
-            target: None for the predicted class; an int; a class name; or a target, a function from the output
-                for one picture to a scalar.
+            target: None for the predicted class; an int; a class name; or a target of
+                `gradcam_widget.targets` or the user's own: a function from the output for one picture to a scalar.
             layer: None for the last feature map with more than one cell that the target depends on; a name of
                 `layers`; a module; or a `Layer`.
             method: a key of `gradcam_widget.methods.METHODS`.
+            smooth: average the map over noisy or mirrored copies of the picture.
+            progress: called with (done, in all) by what takes many passes; returning False cancels with
+                `gradcam_widget.perturbation.Cancelled`.
 
         Raises:
             TypeError, ValueError: for an argument that cannot be used, with what to do instead; before the
             model runs where that can be told before.
         """
         row = find_method(method)
-        wanted, place = self._early_target(target), self._early_layer(layer)
+        wanted, place = check_target(target, self.class_names), self._check_layer(layer)
+        _check_smooth(smooth, progress)
         with self._lock:
             key, trace = self._trace(image)
             what = self._target(wanted, trace)
             if place is None:
-                with _gradients_on():
-                    record, described = self._default(key, trace, what)
+                record, described = self._default(key, trace, what)
             else:
                 record = self._record(place, trace)
                 described = trace.layer(record)
-            return self._explanation(key, trace, what, record, described, row)
+            return self._explanation(key, trace, what, record, described, row, smooth, progress)
 
     def explain_layers(
         self,
         image: object,
         target: object = None,
         layers: Iterable[object] | None = None,
-        *,
         method: str = "GradCAM",
     ) -> dict[str, Explanation]:
         """One target at several layers, by name in the order given, from one backward pass.
@@ -227,24 +273,29 @@ class GradCAM:
             method: as in `explain`.
         """
         row = find_method(method)
-        wanted = self._early_target(target)
-        places = None if layers is None else [self._early_layer(layer) for layer in _several(layers, "layers")]
+        wanted = check_target(target, self.class_names)
+        places = None if layers is None else [self._check_layer(layer) for layer in several(layers, "layers")]
         with self._lock:
             key, trace = self._trace(image)
             what = self._target(wanted, trace)
             if places is None:
-                known = self._backward(key, trace, what, trace.records)
+                if not trace.records:
+                    raise ValueError(_NO_MAPS)
+                known = self._gradients(key, trace, what, trace.records)
                 records = [record for record in trace.records if known.get(record.index) is not None]
             else:
-                records = [self._record(place, trace) for place in places if place is not None]
-                self._backward(key, trace, what, records)
+                records = [
+                    self._default(key, trace, what)[0] if place is None else self._record(place, trace)
+                    for place in places
+                ]
+                self._gradients(key, trace, what, records)
             return {
                 record.name: self._explanation(key, trace, what, record, trace.layer(record), row)
                 for record in records
             }
 
     def explain_targets(
-        self, image: object, targets: Iterable[object], layer: object = None, *, method: str = "GradCAM"
+        self, image: object, targets: Iterable[object], layer: object = None, method: str = "GradCAM"
     ) -> list[Explanation]:
         """One layer for several targets, in their order; the forward pass is shared.
 
@@ -254,21 +305,20 @@ class GradCAM:
             layer: as in `explain`; None is chosen once, for the first target.
             method: as in `explain`.
         """
-        wanted = _several(targets, "targets")
+        wanted = several(targets, "targets")
         for target in wanted:
-            self._early_target(target)
+            check_target(target, self.class_names)
         explanations: list[Explanation] = []
         for target in wanted:
             place = layer if layer is not None or not explanations else explanations[0].layer
-            explanations.append(self.explain(image, target, place, method=method))
+            explanations.append(self.explain(image, target, place, method))
         return explanations
 
     def explain_batch(
         self,
         images: Iterable[object],
-        targets: Sequence[object] | None = None,
+        targets: Iterable[object] | None = None,
         layer: object = None,
-        *,
         method: str = "GradCAM",
     ) -> list[Explanation]:
         """Several pictures, in their order; each runs by itself, so that no picture can change another's map.
@@ -282,246 +332,111 @@ class GradCAM:
         Raises:
             ValueError: when there are not as many targets as pictures.
         """
-        pictures = list(images.unbind()) if isinstance(images, Tensor) else _several(images, "images")
+        pictures = list(images.unbind()) if isinstance(images, Tensor) else several(images, "images")
         if not pictures:
             raise ValueError("images: expected at least one picture; got none")
-        wanted = [None] * len(pictures) if targets is None else _several(targets, "targets")
+        wanted = [None] * len(pictures) if targets is None else several(targets, "targets")
         if len(wanted) != len(pictures):
             raise ValueError(
                 f"targets: expected one for each of the {len(pictures)} pictures; got {len(wanted)}. "
                 "Repeat one target with targets=[target] * len(images)"
             )
+        for target in wanted:
+            check_target(target, self.class_names)
         return [
-            self.explain(picture, target, layer, method=method)
-            for picture, target in zip(pictures, wanted, strict=True)
+            self.explain(picture, target, layer, method) for picture, target in zip(pictures, wanted, strict=True)
         ]
 
-    def resolve_target(self, target: object) -> Target | None:
-        """The target object that ``target=`` stands for, checked without running the model; None for None.
-
-        Raises:
-            TypeError: for a kind that is no target. ValueError: for an unknown class.
-        """
-        return self._early_target(target)
-
-    # -- arguments ---------------------------------------------------------------------------------------------
-
-    def _early_target(self, target: object) -> Target | None:
-        if target is None:
-            return None
-        if isinstance(target, str):
-            return self._class(class_index(target, self.class_names))
-        index = _as_int(target)
-        if index is not None:
-            count = len(self.class_names) if self.class_names else None
-            _check_class(index, count)
-            return self._class(index)
-        if callable(target) and not isinstance(target, (nn.Module, type)):
-            return target
-        raise TypeError(
-            "target: expected None (the predicted class), an int, a class name, or a function from the model's "
-            f"output to a scalar; got {type(target).__name__}"
-        )
-
-    def _class(self, index: int) -> ClassLogit:
-        return ClassLogit(index, self.class_names[index] if self.class_names else None)
-
-    def _target(self, target: Target | None, trace: Trace) -> Target:
-        """The target once the output is known."""
-        output = trace.output[0]
-        if target is None or isinstance(target, ClassLogit):
-            if output.ndim != 1:
-                raise ValueError(
-                    f"target: the model's output for one picture is {tuple(output.shape)}, not (num_classes,); "
-                    "give a target of your own: a function from that output to a scalar"
-                )
-            if target is None:
-                best = int(output.argmax())
-                return (
-                    self._class(best) if not self.class_names or best < len(self.class_names) else ClassLogit(best)
-                )
-            _check_class(target.index, output.shape[0])
-        return target
-
-    def _early_layer(self, layer: object) -> str | nn.Module | None:
-        """What can be checked of ``layer=`` before the model runs: a module's name, or a module of the model."""
-        if layer is None:
-            return None
-        if isinstance(layer, Layer):
-            layer = layer.name
-        if isinstance(layer, str) and self._latest is not None:
-            trace: Trace | None = self._cache.get(self._latest.number)
-            if trace is not None and layer in trace.by_name:
-                return layer
-        if isinstance(layer, nn.Module):
-            if not any(layer is module for module in self.model.modules()):
-                raise ValueError(
-                    f"layer: this {type(layer).__name__} is not a module of the model; take one from "
-                    "model.named_modules() of the very model that is explained"
-                )
-            return layer
-        if not isinstance(layer, str):
-            raise TypeError(
-                f"layer: expected None, a module's name, a module or a Layer; got {type(layer).__name__}"
-            )
-        path, _, call = layer.partition(":")
-        modules = dict(self.model.named_modules(remove_duplicate=False))
-        if path not in modules or (call and not call.isdigit()):
-            names = [name for name in modules if name]
-            raise ValueError(f"layer: the model has no module {layer!r}; {nearest_names(path, names)}")
-        return layer
-
-    def _record(self, place: str | nn.Module | None, trace: Trace) -> Record:
-        if isinstance(place, str) and place in trace.by_name:
-            return trace.by_name[place]
-        if isinstance(place, str):
-            path, _, call = place.partition(":")
-            module = dict(self.model.named_modules(remove_duplicate=False))[path]
-            calls = [record for record in trace.records if record.module is module]
-            for record in calls:
-                if record.call == int(call or 1):
-                    return record
-            if calls:
-                raise ValueError(
-                    f"layer: {path!r} gave a feature map in {len(calls)} call(s) for this picture; got {place!r}. "
-                    f"Use one of {', '.join(repr(record.name) for record in calls[:4])}"
-                )
-            name = place
-        else:
-            for record in trace.records:
-                if record.module is place:
-                    return record
-            name = next(name for name, module in self.model.named_modules() if module is place)
-        if not trace.records:
-            raise ValueError(_NO_MAPS)
-        offered = [record.name for record in trace.records]
-        raise ValueError(
-            f"layer: {name or 'the model itself'!r} gave no feature map for this picture: it did not run, or its "
-            "output is no (1, K, h, w) tensor with a gradient. cam.layers(image) lists what there is; "
-            f"{nearest_names(name, offered)}"
-        )
-
-    # -- passes ------------------------------------------------------------------------------------------------
+    # -- from arguments to a trace, a target and a record ------------------------------------------------------
 
     def _trace(self, image: object) -> tuple[int, Trace]:
         """The kept or new trace of a picture, and its number."""
-        if self._latest is not None and self._latest.is_of(image):
-            number = self._latest.number
-            trace: Trace | None = self._cache.get(number)
-            if trace is not None and trace.state.holds():
-                return number, trace
         inputs = as_inputs(image, self.transform, self._spatial)
         for key in reversed(self._cache.keys()):
-            if isinstance(key, int) and self._is_current(self._cache.get(key), inputs):
-                trace = self._cache.get(key)
-                self._latest = _Latest(image, key)
-                return key, trace
-        first = _first_tensor(self.model)
+            if isinstance(key, int) and _is_trace_of(self._cache.peek(key), inputs):
+                self._latest = key
+                return key, self._cache.get(key)
         for tensor in inputs:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise ValueError(
                     "image: it contains NaN or infinite values, for which no map can be computed; "
                     "check the transform and the file"
                 )
-        placed = tuple(_place(tensor, first) for tensor in inputs)
         for key in self._cache.keys():  # noqa: SIM118 # a copy, since values are dropped
-            if isinstance(key, int) and not self._cache.get(key).state.holds():
+            if isinstance(key, int) and not self._cache.peek(key).state.holds():
                 self._cache.drop(key)
-        trace = self._run(placed)
+        first = _tensor_of(self.model)
+        trace = self._run(tuple(_place(tensor, first) for tensor in inputs))
         number = next(self._numbers)
         self._cache.put(number, trace, trace.bytes())
-        self._latest = _Latest(image, number)
+        self._latest = number
         return number, trace
 
-    def _is_current(self, trace: Trace, inputs: tuple[object, ...]) -> bool:
-        """Whether a trace is of these inputs, value for value, and the model has not changed since."""
-        if len(inputs) != len(trace.inputs):
-            return False
-        for kept, given in zip(trace.inputs, inputs, strict=True):
-            if not isinstance(given, Tensor):
-                return False
-            if given.ndim == kept.ndim - 1:
-                given = given.unsqueeze(0)
-            if given.shape != kept.shape:
-                return False
-            if not torch.equal(_place(given.detach(), kept), kept.detach()):
-                return False
-        return trace.state.holds()
-
     def _run(self, inputs: tuple[Tensor, ...]) -> Trace:
-        try:
-            trace = self._tracer(inputs)
-        except torch.OutOfMemoryError:
-            # What is kept for other pictures may be all that is in the way.
-            self._cache.clear()
-            self._latest = None
-            trace = self._tracer(inputs)
-        self._passes = replace(self._passes, forward=self._passes.forward + 1)
-        return trace
+        with self._memory_in_words(inputs):
+            try:
+                return self._tracer(inputs)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                # What is kept for other pictures may be all that is in the way.
+                self.close()
+                return self._tracer(inputs)
 
-    def _backward(
-        self, key: int, trace: Trace, target: Target, records: Sequence[Record]
-    ) -> Mapping[int, Tensor | None]:
-        """Gradients of the target by record index, at least for these records; None where there is no path.
-
-        The pass starts at the nearest gradient already known that cuts the records off from the output, and
-        keeps the gradient of every feature map on its way.
-        """
-        place = (key, target)
-        known: dict[int, Tensor | None] = self._cache.get(place) or {}
-        missing = [record for record in records if record.index not in known]
-        if not missing:
-            return known
-        start = None
-        if known:
-            start = self._common_start(trace, missing, known)
-        lowest = min(record.index for record in missing)
-        wanted = [
-            record
-            for record in trace.records[lowest : start.index if start else None]
-            if record.index not in known
-        ]
-        with _gradients_on():
-            if start is None:
-                root, seed = self._scalar(target, trace), None
-            else:
-                root, seed = start.output, known[start.index]
-            gradients = torch.autograd.grad(
-                root, [record.output for record in wanted], seed, retain_graph=True, allow_unused=True
-            )
-        self._passes = replace(self._passes, backward=self._passes.backward + 1)
-        known = {**known, **{record.index: g for record, g in zip(wanted, gradients, strict=True)}}
-        storages = {
-            g.untyped_storage().data_ptr(): g.untyped_storage().nbytes() for g in known.values() if g is not None
-        }
-        self._cache.put(place, known, sum(storages.values()), parent=key)
-        return known
-
-    def _common_start(
-        self, trace: Trace, missing: Sequence[Record], known: Mapping[int, Tensor | None]
-    ) -> Record | None:
-        """The nearest known record that cuts all the missing ones off from the output, or None."""
-        starts = {
-            trace.resume_point(record, lambda other: known.get(other.index) is not None) for record in missing
-        }
-        return starts.pop() if len(starts) == 1 else None
-
-    def _scalar(self, target: Target, trace: Trace) -> Tensor:
-        value = target(trace.output[0])
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    def _target(self, target: Target | None, trace: Trace) -> Target:
+        """The target once the output is known."""
+        output, names = trace.output[0], self.class_names
+        if target is not None and not isinstance(target, ClassLogit):
+            return target
+        if output.ndim > 1:
             raise ValueError(
-                f"target: {name_target(target)} must return a tensor with one value for an output of shape "
-                f"{tuple(trace.output.shape[1:])}; got {got}"
+                f"target: the model's output for one picture is {tuple(output.shape)}, not (num_classes,); "
+                "give a target: gradcam_widget.targets.Region for segmentation, or a function of your own"
             )
-        if not value.requires_grad:
-            raise ValueError(
-                f"target: {name_target(target)} returned a value without a gradient; compute it from the output "
-                "with torch operations, without detach() or item()"
-            )
-        return value.reshape(())
+        if output.numel() == 1:
+            return _side(target, output, names)
+        if names and len(names) != output.numel():
+            raise ValueError(f"class_names: got {len(names)} names for a model with {output.numel()} classes")
+        if target is None:
+            return named_class(int(output.argmax()), names)
+        check_class(target.index, output.numel())
+        return target
 
-    # -- maps --------------------------------------------------------------------------------------------------
+    def _check_layer(self, layer: object) -> str | nn.Module | None:
+        if isinstance(layer, str):
+            with self._lock:
+                trace: Trace | None = self._cache.peek(self._latest)
+                if trace is not None and layer in trace.by_name:
+                    return layer  # the quick way; the whole check walks through the model
+        return check_layer(layer, self.model)
+
+    def _record(self, place: str | nn.Module, trace: Trace) -> Record:
+        """The record of a call of a module."""
+        call = 1
+        if isinstance(place, nn.Module):
+            module = place
+            name = next(name for name, other in self.model.named_modules() if other is place)
+        elif place in trace.by_name:
+            return trace.by_name[place]
+        else:
+            path, number = split_call(place, dict(self.model.named_modules(remove_duplicate=False)))
+            module, name, call = self.model.get_submodule(path), place, int(number or 1)
+        calls = [record for record in trace.records if record.module is module]
+        for record in calls:
+            if record.call == call:
+                return record
+        if calls:
+            raise ValueError(
+                f"layer: for this picture that module gave a feature map in {len(calls)} call(s); got {name!r}. "
+                f"Use one of {', '.join(repr(record.name) for record in calls[:4])}"
+            )
+        if not trace.records:
+            raise ValueError(_NO_MAPS)
+        raise ValueError(
+            f"layer: {name or 'the model itself'!r} gave no feature map for this picture: it did not run, or its "
+            "output is no (1, K, h, w) tensor with a gradient. cam.layers(image) lists what there is; "
+            f"{nearest_names(name, [record.name for record in trace.records])}"
+        )
 
     def _default(self, key: int, trace: Trace, target: Target) -> tuple[Record, Layer]:
         """The last feature map with more than one cell whose gradient is not zero everywhere."""
@@ -529,15 +444,14 @@ class GradCAM:
             raise ValueError(_NO_MAPS)
         skipped = 0
         for record in reversed(trace.records):
-            cells = record.maps()[0].numel()
-            if cells < 2:
+            if record.maps()[0].numel() < 2:
                 continue
-            gradient = self._backward(key, trace, target, [record])[record.index]
+            gradient = self._gradients(key, trace, target, [record])[record.index]
             if gradient is not None and bool(gradient.any()):
                 grid = " × ".join(map(str, record.shape[1:]))
                 why = f"the last feature map with more than one cell ({grid})"
                 if skipped:
-                    why += f" whose gradient is not zero everywhere ({skipped} later one(s) have none)"
+                    why += f" whose gradient is not zero everywhere ({skipped} later without)"
                 return record, trace.layer(record, why)
             skipped += 1
         raise ValueError(
@@ -545,54 +459,141 @@ class GradCAM:
             "name a layer of cam.layers(image), or explain another target"
         )
 
+    # -- maps --------------------------------------------------------------------------------------------------
+
     def _explanation(
-        self, key: int, trace: Trace, target: Target, record: Record, layer: Layer, method: Method
+        self,
+        key: int,
+        trace: Trace,
+        target: Target,
+        record: Record,
+        layer: Layer,
+        method: Method,
+        smooth: Smoothing | None = None,
+        progress: Progress | None = None,
     ) -> Explanation:
-        place = (key, target, record.index, method.name)
+        if method.target is not None:
+            target = method.target(target, trace.output[0].detach())
+        place = (key, "maps", target, record.index, method.name, smooth)
         kept: _Map | None = self._cache.get(place)
         if kept is None:
-            kept = self._map(key, trace, target, record, method)
+            with self._memory_in_words(trace.inputs):
+                kept = self._map(key, trace, target, record, method, progress, smooth)
             self._cache.put(place, kept, kept.bytes(), parent=key)
+        # Under the caller's inference_mode the copies would be inference tensors, which cannot be changed.
+        with torch.inference_mode(False):
+            alpha, mean, signed = kept.alpha.clone(), kept.mean_activations.clone(), kept.signed_cam.clone()
+            guided = None if kept.guided is None else kept.guided.clone()
         return Explanation(
             layer=layer,
             target=target,
             method=method.name,
             score=kept.score,
             probability=kept.probability,
-            alpha=kept.alpha.clone(),
-            mean_activations=kept.mean_activations.clone(),
-            signed_cam=kept.signed_cam.clone(),
+            alpha=alpha,
+            mean_activations=mean,
+            signed_cam=signed,
+            guided=guided,
             picture=trace.picture,
             diagnosis=kept.diagnosis,
             _maps=record.maps(),
         )
 
-    def _map(self, key: int, trace: Trace, target: Target, record: Record, method: Method) -> _Map:
-        gradient = self._backward(key, trace, target, [record])[record.index]
-        if gradient is None:
-            raise ValueError(
-                f"layer: {record.name!r} has no influence on the target {name_target(target)}: no path leads from "
-                "it to that output. Choose another layer of cam.layers(image)"
-            )
-        with torch.no_grad():
-            activations, gradients = _exact(record.maps()), _exact(record.maps(gradient))
-            alpha, signed = method.function(activations, gradients)
-            mean = activations.flatten(1).mean(1)
-            output = trace.output[0].detach()
-            probability = None
-            if isinstance(target, ClassLogit):
-                score = float(output[target.index])
-                probability = float(probabilities(output)[target.index])
-            else:
-                score = float(target(output))
+    def _map(
+        self,
+        key: int,
+        trace: Trace,
+        target: Target,
+        record: Record,
+        method: Method,
+        progress: Progress | None,
+        smooth: Smoothing | None,
+    ) -> _Map:
+        own = self._evidence(key, trace, target, record, method, self._gradients, progress)
+        if smooth is None:
+            alpha, signed, *guided = self._apply(method, own)
+        else:
+            alpha, signed, *guided = self._average(trace, target, record, method, smooth, progress)
+        output = trace.output[0].detach()
+        with torch.inference_mode(False), torch.no_grad():
+            score = float(target(output.clone()))
+            activations = own.activations()
             return _Map(
                 alpha=alpha.cpu(),
-                mean_activations=mean.cpu(),
+                mean_activations=activations.flatten(1).mean(1).cpu(),
                 signed_cam=signed.cpu(),
+                guided=guided[0].cpu() if guided else None,
                 score=score,
-                probability=probability,
-                diagnosis=_diagnose(signed, gradients, name_target(target)),
+                probability=_probability(target, output),
+                diagnosis=diagnose(signed, own.gradient, name_target(target)),
             )
+
+    def _evidence(
+        self,
+        key: int,
+        trace: Trace,
+        target: Target,
+        record: Record,
+        method: Method,
+        gradients: Gradients,
+        progress: Progress | None,
+    ) -> Evidence:
+        gradient = gradients(key, trace, target, [record])[record.index] if method.needs_gradient else None
+        return Evidence(
+            self.model,
+            trace,
+            record,
+            target,
+            gradient,
+            selector=self._selector,
+            budget=self._cache.budget,
+            progress=progress,
+        )
+
+    def _apply(self, method: Method, evidence: Evidence) -> tuple[Tensor, ...]:
+        quantities = evidence.take(method.needs)
+        self._other_passes += evidence.passes
+        with torch.inference_mode(False), torch.no_grad():
+            return method.function(**quantities)
+
+    def _average(
+        self,
+        trace: Trace,
+        target: Target,
+        record: Record,
+        method: Method,
+        smooth: Smoothing,
+        progress: Progress | None,
+    ) -> tuple[Tensor, ...]:
+        """(alpha, signed cam, ...) averaged over copies of the picture, none of which is kept."""
+        first, *others = (tensor.detach() for tensor in trace.inputs)
+        sums: list[Tensor] = []
+        for done, (copy, mirrored) in enumerate(smooth.copies(first), start=1):
+            other = self._run((copy, *others))
+            alone = Gradients(Cache(0))
+            evidence = self._evidence(0, other, target, other.by_name[record.name], method, alone, None)
+            alpha, *maps = self._apply(method, evidence)
+            self._other_passes += Passes(backward=alone.passes)
+            parts = [alpha, *(values.flip(-1) if mirrored else values for values in maps)]
+            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+            report(progress, done, smooth.passes)
+        return tuple(total / smooth.passes for total in sums)
+
+    @contextmanager
+    def _memory_in_words(self, inputs: tuple[Tensor, ...]) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            kept = self.memory().total
+            self.close()
+            size = " × ".join(map(str, inputs[0].shape))
+            raise MemoryError(
+                f"memory: the {inputs[0].device.type} has not enough for an input of {size} with all feature maps "
+                f"of {type(self.model).__name__} kept; {kept / 1e6:.0f} MB kept for other pictures were freed. "
+                "Use a smaller picture, a smaller model, half precision or device='cpu'"
+            ) from error
 
 
 _NO_MAPS = (
@@ -601,45 +602,50 @@ _NO_MAPS = (
 )
 
 
-def _diagnose(signed: Tensor, gradients: Tensor, target: str) -> str | None:
-    """One sentence where a map needs one, else None."""
-    if not bool(torch.isfinite(signed).all()):
-        return "The map has NaN or infinite values: the activations or gradients overflow at this layer."
-    if not bool(gradients.any()):
-        return (
-            f"The gradient of {target} is zero everywhere at this layer: nothing here changes the score. "
-            "Choose another layer."
-        )
-    highest, lowest = float(signed.max()), float(signed.min())
-    if highest <= 0:
-        return (
-            f"No positive evidence for {target} at this layer: the map is negative or zero everywhere. "
-            "Its signed form shows what speaks against, a later layer what speaks for it."
-        )
-    if signed.numel() == 1:
-        return "This layer has a single cell, so its map cannot show places; choose an earlier layer."
-    if highest == lowest:
-        return "The map has the same value everywhere, so it points to no place."
+def _side(target: ClassLogit | None, output: Tensor, names: Sequence[str] | None) -> Target:
+    """The target for a head with one score: class 1 is its positive side, class 0 the other if both have names."""
+    if target is None:
+        return BinaryLogit(bool(output >= 0))
+    if names and len(names) == 2:
+        check_class(target.index, 2)
+        return BinaryLogit(target.index == 1)
+    check_class(target.index, 1)
+    return BinaryLogit()
+
+
+def _probability(target: Target, output: Tensor) -> float | None:
+    """Of the target's class, or side, where it has one."""
+    if isinstance(target, BinaryLogit):
+        positive = float(probabilities(output.reshape(1)))
+        return positive if target.positive else 1 - positive
+    index = getattr(target, "index", None)
+    if isinstance(index, int) and output.ndim == 1:
+        return float(probabilities(output)[index])
     return None
 
 
-def _exact(tensor: Tensor) -> Tensor:
-    """In float32 at least: half precision is for the model, not for sums over its maps."""
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+def _check_smooth(smooth: object, progress: object) -> None:
+    if smooth is not None and not isinstance(smooth, Smoothing):
+        raise TypeError(f"smooth: expected a gradcam_widget.smoothing.Smoothing; got {type(smooth).__name__}")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function (done, in all); got {type(progress).__name__}")
 
 
-class _gradients_on:  # noqa: N801 # used as a statement, like torch.enable_grad
-    """Gradients are recorded inside, also under the caller's no_grad or inference_mode."""
+def _is_trace_of(trace: Trace, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a trace is of these inputs, value for value, and the model has not changed since."""
+    if len(inputs) != len(trace.inputs):
+        return False
+    for kept, given in zip(trace.inputs, inputs, strict=True):
+        if given.shape != kept.shape or not torch.equal(_place(given.detach(), kept), kept.detach()):
+            return False
+    return trace.state.holds()
 
-    def __enter__(self) -> None:
-        self._inference = torch.inference_mode(False)
-        self._inference.__enter__()
-        self._grad = torch.enable_grad()
-        self._grad.__enter__()
 
-    def __exit__(self, *error: Any) -> None:
-        self._grad.__exit__(*error)
-        self._inference.__exit__(*error)
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return "DefaultCPUAllocator" in text or "out of memory" in text.lower()
 
 
 def _place(tensor: Tensor, like: Tensor) -> Tensor:
@@ -651,92 +657,9 @@ def _place(tensor: Tensor, like: Tensor) -> Tensor:
     return tensor.to(like.device)
 
 
-def _first_tensor(model: nn.Module) -> Tensor:
+def _tensor_of(model: nn.Module) -> Tensor:
     """A floating-point parameter or buffer that tells the model's device and dtype."""
     for tensor in itertools.chain(model.parameters(), model.buffers()):
         if tensor.is_floating_point():
             return tensor
     return torch.zeros(())
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    """The user's own module inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
-def _check_model(model: object) -> None:
-    if isinstance(model, type):
-        raise TypeError(f"model: expected a torch.nn.Module; got the class {model.__name__}, so call it first")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError(
-            "model: a ScriptModule does not let feature maps be kept for their gradients; "
-            "give the nn.Module that it was scripted or traced from"
-        )
-
-
-def _check_class_names(names: Sequence[str] | None, model: nn.Module) -> tuple[str, ...] | None:
-    if names is None:
-        names = getattr(model, "class_names", None) or getattr(_unwrap(model), "class_names", None)
-    if names is None:
-        return None
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise TypeError(f"class_names: expected a list of names; got {type(names).__name__}")
-    if not names:
-        raise ValueError("class_names: expected at least one name; got an empty list. Leave it out for numbers")
-    wrong = next((name for name in names if not isinstance(name, str)), None)
-    if wrong is not None:
-        raise TypeError(f"class_names: expected strings; got {wrong!r} among them")
-    return tuple(names)
-
-
-def _find_device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'mps'; got {device!r}") from error
-    there = {
-        "cuda": torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(found.type, True):
-        raise ValueError(
-            f"device: {str(found)!r} is not there on this machine; use device='auto' for a GPU where there is "
-            "one, or leave device out"
-        )
-    return found
-
-
-def _as_int(value: object) -> int | None:
-    """An int from an int, a numpy integer or a 0-d integer tensor; None for anything else, bool included."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, Tensor):
-        return int(value) if value.ndim == 0 and not value.is_floating_point() else None
-    try:
-        return value.__index__()  # type: ignore[attr-defined, no-any-return] # whatever has it
-    except (AttributeError, TypeError):
-        return None
-
-
-def _check_class(index: int, count: int | None) -> None:
-    if index < 0 or (count is not None and index >= count):
-        top = f"0 to {count - 1}" if count is not None else "0 or more"
-        raise ValueError(f"target: expected a class from {top}; got {index}")
-
-
-def _several(values: Iterable[object], what: str) -> list[object]:
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise TypeError(f"{what}: expected a list; got {type(values).__name__}. Put a single one into a list")
-    return list(values)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from gradcam_widget.layers import Layer
 from gradcam_widget.targets import Target
 
-__all__ = ["Explanation"]
+__all__ = ["Explanation", "as_heatmap"]
 
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -33,6 +33,7 @@ class Explanation:
         mean_activations: (K,) (1/Z) sum_ij A^k_ij.
         signed_cam: (h, w) the map before the ReLU; for GradCAM S^c = sum_k alpha_k^c A^k.
         picture: (H, W), the size of the input the map belongs to.
+        guided: (C, H, W) for the guided methods: their map at the picture's pixels; else None.
         diagnosis: None, or one sentence where the map needs one (empty, one cell, NaN).
     """
 
@@ -46,6 +47,7 @@ class Explanation:
     signed_cam: Tensor
     picture: tuple[int, ...]
     diagnosis: str | None
+    guided: Tensor | None
     _maps: Tensor = field(repr=False)
 
     @property
@@ -71,14 +73,20 @@ class Explanation:
             size: (H, W) in pixels; by default that of the picture.
         """
         cam = self.cam
-        size = _check_size(self.picture if size is None else size, cam.ndim, self.picture)
-        highest = cam.max()
-        if not torch.isfinite(highest) or highest <= 0:
-            return torch.zeros(size, dtype=cam.dtype)
-        scaled = F.interpolate(
-            cam[None, None] / highest, size=size, mode=_INTERPOLATION[cam.ndim], align_corners=False
-        )
-        return scaled[0, 0].clamp(0, 1)
+        return as_heatmap(cam, _check_size(self.picture if size is None else size, cam.ndim, self.picture))
+
+
+def as_heatmap(cam: Tensor, size: tuple[int, ...]) -> Tensor:
+    """A cam (*grid), nowhere negative, over a picture (*size), in [0, 1]: divided by its maximum and upsampled
+    linearly along each axis (align_corners=False). All zeros for a cam that is empty or not finite.
+    """
+    highest = cam.max()
+    if not torch.isfinite(highest) or highest <= 0:
+        return torch.zeros(size, dtype=cam.dtype, device=cam.device)
+    scaled = F.interpolate(
+        cam[None, None] / highest, size=size, mode=_INTERPOLATION[cam.ndim], align_corners=False
+    )
+    return scaled[0, 0].clamp(0, 1)
 
 
 def _check_size(size: object, axes: int, picture: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,43 +18,67 @@ from gradcam_widget.graph import Dominators, receptive_field
 from gradcam_widget.layers import Kind, Layer, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
 
-__all__ = ["ModelState", "Record", "Trace", "Tracer", "undisturbed"]
+__all__ = [
+    "ModelState",
+    "Record",
+    "Trace",
+    "Tracer",
+    "first_tensor",
+    "gradients_on",
+    "undisturbed",
+    "undisturbed_backward",
+    "with_first_tensor",
+]
 
 _PADDINGS = tuple(getattr(padding, name) for name in padding.__all__)  # their cells lie outside of the picture
 _IDENTITIES = ("Identity", "Dropout", "StochasticDepth", "DropPath", "DropBlock", "FeatureAlphaDropout")
 
 
 class ModelState:
-    """Tells whether a model is still the one that was traced: same modules, same tensors, same versions.
+    """Tells whether a model is still the one that was traced: the same modules, hooks and tensors, unwritten.
 
-    Changes through autograd-aware operations (optimisers, ``load_state_dict``, assignment of parameters or
-    modules) are seen; writing through ``parameter.data`` is not, because torch does not record it.
+    Seen are optimisers, ``load_state_dict``, ``to``, and any parameter, buffer, module or hook added, removed or
+    assigned. What writes into ``parameter.data`` is not seen, because torch does not record it; call
+    `gradcam_widget.GradCAM.close` after that.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        entries = [
-            (place, name, value)
-            for module in model.modules()
+        modules = list(model.modules())
+        self._places: list[dict[str, Any]] = [
+            place
+            for module in modules
             for place in (module._modules, module._parameters, module._buffers)
-            for name, value in place.items()
-            if value is not None
+            if place
         ]
-        self._places = [place for place, _, _ in entries]
-        self._names = [name for _, name, _ in entries]
-        self._values = [value for _, _, value in entries]
-        self._versioned = [
-            value for value in self._values if isinstance(value, Tensor) and not value.is_inference()
+        self._empty = [
+            place
+            for module in modules
+            for place in (module._modules, module._parameters, module._buffers)
+            if not place
         ]
+        self._hooks = [place for module in modules for place in (module._forward_hooks, module._forward_pre_hooks)]
+        self._values = [tuple(place.items()) for place in self._places]
+        self._hooked = list(map(tuple, self._hooks))
+        self._tensors = [value for place in self._places for value in place.values() if isinstance(value, Tensor)]
+        self._versioned = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = list(map(_VERSION, self._versioned))
+        self._addresses = list(map(Tensor.data_ptr, self._tensors))
 
     def holds(self) -> bool:
         """Whether nothing has changed since this state was taken."""
-        # Runs at every look-up over hundreds of tensors, hence the loops in C.
-        try:
-            same = all(map(operator.is_, map(operator.getitem, self._places, self._names), self._values))
-        except KeyError:
+        # Runs at every look-up over hundreds of tensors, hence loops in C.
+        if any(self._empty) or list(map(_VERSION, self._versioned)) != self._versions:
             return False
-        return same and list(map(_VERSION, self._versioned)) == self._versions
+        if list(map(Tensor.data_ptr, self._tensors)) != self._addresses:
+            return False
+        if list(map(tuple, self._hooks)) != self._hooked:
+            return False
+        return all(map(_same_items, self._places, self._values))
+
+
+def _same_items(place: dict[str, Any], items: tuple[tuple[str, Any], ...]) -> bool:
+    # Identity, not equality: == of tensors is no truth value.
+    return len(place) == len(items) and all(place.get(name, place) is value for name, value in items)
 
 
 _VERSION = operator.attrgetter("_version")
@@ -66,38 +90,74 @@ def _version(tensor: Tensor) -> int:
 
 
 @contextmanager
+def gradients_on() -> Iterator[None]:
+    """Gradients are recorded inside, also under the caller's no_grad or inference_mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Runs the model in eval mode with gradients on, whatever the caller's modes, and puts everything back.
+    """Runs the model in eval mode with gradients on and autocast off, and puts everything back.
 
     Put back are training flags, buffers, and the random state of torch, its GPUs, numpy and Python; the flags
     are set on the modules themselves, because a user's ``train()`` may do more than set a flag.
     """
-    flags = [(module, module.training) for module in model.modules()]
+    modules = list(model.modules())
+    flags = [(module, module.training) for module in modules]
     buffers = [
-        (place, name, buffer, _version(buffer), buffer.detach().clone())
-        for module in model.modules()
-        for place in (module._buffers,)
-        for name, buffer in place.items()
-        if buffer is not None
+        (module, {name: (buffer, _snapshot(buffer)) for name, buffer in module._buffers.items()})
+        for module in modules
     ]
     restore_random = _random_state()
     try:
         for module, training in flags:
             if training:
                 module.training = False
-        with torch.inference_mode(False), torch.enable_grad():
+        with gradients_on(), _autocast_off(model):
             yield
     finally:
         for module, training in flags:
             if module.training is not training:
                 module.training = training
-        for place, name, buffer, version, value in buffers:
-            if place.get(name) is not buffer:
-                place[name] = buffer
-            if _version(buffer) != version:
-                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-                    buffer.copy_(value)
+        for module, kept in buffers:
+            _restore_buffers(module, kept)
         restore_random()
+
+
+@contextmanager
+def undisturbed_backward(model: nn.Module) -> Iterator[None]:
+    """As `undisturbed`, for what may run the model's code again, such as activation checkpointing; free of cost
+    where every module is in eval mode already.
+    """
+    with undisturbed(model) if any(module.training for module in model.modules()) else gradients_on():
+        yield
+
+
+def _snapshot(buffer: Tensor | None) -> tuple[int, Tensor] | None:
+    return None if buffer is None else (_version(buffer), buffer.detach().clone())
+
+
+def _restore_buffers(module: nn.Module, kept: dict[str, tuple[Tensor | None, tuple[int, Tensor] | None]]) -> None:
+    for name in [name for name in module._buffers if name not in kept]:
+        del module._buffers[name]
+        module._non_persistent_buffers_set.discard(name)
+    for name, (buffer, snapshot) in kept.items():
+        if module._buffers.get(name) is not buffer:
+            module._buffers[name] = buffer
+        if buffer is None or snapshot is None:
+            continue
+        version, value = snapshot
+        # Writes through .data leave the version alone.
+        if _version(buffer) != version or not torch.equal(buffer, value):
+            with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+                buffer.copy_(value)
+
+
+def _autocast_off(model: nn.Module) -> AbstractContextManager[Any]:
+    """Autocast would make a map depend on where it was asked for."""
+    kind = next((tensor.device.type for tensor in model.parameters()), "cpu")
+    return torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else nullcontext()
 
 
 def _random_state() -> Callable[[], None]:
@@ -153,8 +213,14 @@ class Trace:
     """What one forward pass left behind: inputs, output and records, sharing one graph."""
 
     def __init__(
-        self, inputs: tuple[Tensor, ...], output: Tensor, records: list[Record], state: ModelState
+        self,
+        model: nn.Module,
+        inputs: tuple[Tensor, ...],
+        output: Tensor,
+        records: list[Record],
+        state: ModelState,
     ) -> None:
+        self.model = model
         self.inputs = inputs
         self.output = output
         self.records = records
@@ -186,14 +252,17 @@ class Trace:
         The gradient at that record is all that is needed to go on to ``record``: the chain rule through a
         single cut of the graph.
         """
+        return next((self.records[index] for index in self._cuts(record) if known(self.records[index])), None)
+
+    def is_cut_off(self, record: Record, by: Record) -> bool:
+        """Whether every path from the output to ``record`` runs through ``by``."""
+        return by.index in self._cuts(record)
+
+    def _cuts(self, record: Record) -> Iterator[int]:
         if self._dominators is None:
             nodes = [record.output.grad_fn for record in self.records]
             self._dominators = Dominators(self.output.grad_fn, nodes)
-        for index in self._dominators.of(record.index):
-            candidate = self.records[index]
-            if known(candidate):
-                return candidate
-        return None
+        return self._dominators.of(record.index)
 
     def bytes(self) -> int:
         """Bytes of the kept activations, each storage counted once."""
@@ -204,7 +273,8 @@ class Trace:
         return sum(sizes.values())
 
     def _receptive_field(self, record: Record) -> tuple[int, ...] | None:
-        return receptive_field(record.output, self.inputs[0], self._fields)
+        with undisturbed_backward(self.model):  # what a checkpoint saved is computed when it is looked at
+            return receptive_field(record.output, self.inputs[0], self._fields)
 
 
 class Tracer:
@@ -214,10 +284,14 @@ class Tracer:
     ``+=``), the layer's output is kept and a clone is passed on, so that the activations and the gradient both
     belong to the layer as named. The first pass clones everywhere and notes which clones were written to; later
     passes clone only those, and start over if another layer turns out to be overwritten.
+
+    Attributes:
+        runs: forward passes so far.
     """
 
     def __init__(self, model: nn.Module, output: Callable[[Any], Tensor] | str | int | None = None) -> None:
         self.model = model
+        self.runs = 0
         self._selector = output
         self._overwritten: set[str] | None = None
         self._state: ModelState | None = None
@@ -226,66 +300,78 @@ class Tracer:
         """A trace of the model on its inputs, each (1, ...), on the model's device and of its dtype."""
         if self._state is None or not self._state.holds():
             self._state, self._overwritten = ModelState(self.model), None
-        run = _Run(self.model, self._overwritten)
-        trace = run(inputs, self._selector, self._state)
+        run = self._run(inputs, self._overwritten)
         if run.violated:
-            run = _Run(self.model, None)
-            trace = run(inputs, self._selector, self._state)
+            run = self._run(inputs, None)
         self._overwritten = run.overwritten
         if not self._state.holds():
             # The pass itself wrote to a buffer, which has been put back; the versions have moved on.
-            self._state = trace.state = ModelState(self.model)
-        return trace
+            self._state = ModelState(self.model)
+        return Trace(self.model, run.leaves, run.output, run.records, self._state)
+
+    def _run(self, inputs: tuple[Tensor, ...], clone: set[str] | None) -> _Run:
+        self.runs += 1
+        return _Run(self.model, inputs, clone, self._selector)
 
 
 class _Run:
-    """One forward pass with its hooks."""
+    """One forward pass with its hooks.
 
-    def __init__(self, model: nn.Module, clone: set[str] | None) -> None:
-        self.model = model
+    Attributes:
+        leaves: the inputs as leaves of the graph.
+        output: the scores.
+        records: the feature maps.
+        overwritten: keys of the calls whose output a later operation wrote to.
+        violated: whether such a call had passed its own output on, so that its record would be wrong.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: tuple[Tensor, ...],
+        clone: set[str] | None,
+        selector: Callable[[Any], Tensor] | str | int | None,
+    ) -> None:
         self.violated = False
         self.overwritten: set[str] = set()
+        self.leaves = tuple(_leaf(tensor) for tensor in inputs)
         self._clone = clone
         self._calls: Counter[str] = Counter()
-        self._kept: list[tuple[str, int, nn.Module, Tensor, int, Tensor]] = []
+        self._kept: list[_Kept] = []
+        self.output = self._forward(model, selector)
+        self._check(self.output)
+        self.records = self._records()
 
-    def __call__(
-        self, inputs: tuple[Tensor, ...], selector: Callable[[Any], Tensor] | str | int | None, state: ModelState
-    ) -> Trace:
+    def _forward(self, model: nn.Module, selector: Callable[[Any], Tensor] | str | int | None) -> Tensor:
         handles = []
-        with undisturbed(self.model):
-            leaves = tuple(_leaf(tensor) for tensor in inputs)
+        with undisturbed(model):
             try:
-                for name, module in self.model.named_modules():
-                    if name and not isinstance(module, nn.ModuleList | nn.ModuleDict):
+                for name, module in model.named_modules():
+                    if name:
                         handles.append(module.register_forward_hook(self._hook(name)))
-                # A clone, because a model may work in place on its input and a leaf forbids that.
-                output = select_output(self.model(*(leaf.clone() for leaf in leaves)), selector)
+                # Clones, because a model may work in place on its input and a leaf forbids that.
+                return select_output(_call(model, tuple(leaf.clone() for leaf in self.leaves)), selector)
             finally:
                 for handle in handles:
                     handle.remove()
-            self._check(output)
-            for key, _, _, own, version, passed in self._kept:
-                if passed is not own and passed._version > 0:
-                    self.overwritten.add(key)
-                if own._version != version:
-                    self.overwritten.add(key)
-                    self.violated = True
-        return Trace(leaves, output, self._records(leaves[0]), state)
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             self._calls[name] += 1
-            key = f"{name}:{self._calls[name]}"
-            own = _first_tensor(output)
+            own = first_tensor(output)
             if own is None or not own.is_floating_point() or not own.requires_grad or own.ndim < 3:
                 return None
             if isinstance(module, _PADDINGS) or (_is_identity(module) and args and own is args[0]):
                 return None
-            clone = self._clone is None or key in self._clone
-            passed = own.clone() if clone else own
-            self._kept.append((key, self._calls[name], module, own, own._version, passed))
-            return _with_first_tensor(output, passed) if clone else None
+            kept = _Kept(name, self._calls[name], module, own)
+            self._kept.append(kept)
+            if _is_view_of(own, args) or not (self._clone is None or kept.key in self._clone):
+                return None
+            replaced = with_first_tensor(output, own.clone())
+            if replaced is None:
+                return None
+            kept.passed = first_tensor(replaced)
+            return replaced
 
         return hook
 
@@ -301,20 +387,58 @@ class _Run:
                 f"got {tuple(output.shape)}. Choose the scores with GradCAM(model, output=...)"
             )
 
-    def _records(self, first: Tensor) -> list[Record]:
-        picture = tuple(first.shape[2:])
+    def _records(self) -> list[Record]:
+        picture = tuple(self.leaves[0].shape[2:])
         grids: list[tuple[int, ...]] = []
         records: list[Record] = []
-        for key, call, module, own, _, _ in self._kept:
-            last = isinstance(module, nn.LayerNorm | nn.Linear)
-            layout = find_layout(tuple(own.shape), picture, grids, last=last)
+        for kept in self._kept:
+            if kept.passed is not None and kept.passed._version > 0:
+                self.overwritten.add(kept.key)
+            if kept.own._version != kept.version:
+                # Written to behind the layer's back. If a clone can help, the next run passes one on; if not
+                # (another name of the same memory was written to), there is no map of the layer as named.
+                self.violated |= self._clone is not None
+                self.overwritten.add(kept.key)
+                continue
+            last = isinstance(kept.module, nn.LayerNorm | nn.Linear)
+            layout = find_layout(tuple(kept.own.shape), picture, grids, last=last)
             if layout is None:
                 continue
             if layout.order != "tokens":
                 grids.append(layout.grid)
-            name = key.rpartition(":")[0]
-            records.append(Record(name, call, module, kind_of(module), own, layout, len(records)))
+            kind = kind_of(kept.module)
+            records.append(Record(kept.name, kept.call, kept.module, kind, kept.own, layout, len(records)))
         return records
+
+
+class _Kept:
+    """A layer's own output as its hook found it, and what was passed on in its place."""
+
+    __slots__ = ("call", "key", "module", "name", "own", "passed", "version")
+
+    def __init__(self, name: str, call: int, module: nn.Module, own: Tensor) -> None:
+        self.name, self.call, self.module, self.own = name, call, module, own
+        self.key = f"{name}:{call}"
+        self.version = own._version
+        self.passed: Tensor | None = None
+
+
+def _call(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """The model's output; of a model made under inference_mode with copies of its tensors, since autograd refuses
+    the originals.
+    """
+    named = [*model.named_parameters(), *model.named_buffers()]
+    if not any(tensor.is_inference() for _, tensor in named):
+        return model(*inputs)
+    return torch.func.functional_call(model, {name: tensor.clone() for name, tensor in named}, inputs)
+
+
+def _is_view_of(own: Tensor, args: Any) -> bool:
+    """Whether an output is another view of an input's memory; a clone would cut what the model links."""
+    storage = own.untyped_storage().data_ptr()
+    return any(
+        isinstance(arg, Tensor) and arg is not own and arg.untyped_storage().data_ptr() == storage for arg in args
+    )
 
 
 def _is_identity(module: nn.Module) -> bool:
@@ -327,7 +451,8 @@ def _leaf(tensor: Tensor) -> Tensor:
     return copy.requires_grad_() if copy.is_floating_point() else copy
 
 
-def _first_tensor(output: Any) -> Tensor | None:
+def first_tensor(output: Any) -> Tensor | None:
+    """A module's output if it is a tensor, the first of a tuple or list, or None."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
@@ -335,8 +460,12 @@ def _first_tensor(output: Any) -> Tensor | None:
     return None
 
 
-def _with_first_tensor(output: Any, tensor: Tensor) -> Any:
+def with_first_tensor(output: Any, tensor: Tensor) -> Any:
+    """The same kind of output with its `first_tensor` replaced; None for a kind that cannot be made anew."""
     if isinstance(output, Tensor):
         return tensor
     rest = [tensor, *output[1:]]
-    return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+    try:
+        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+    except TypeError:
+        return None

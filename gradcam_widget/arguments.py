@@ -1,0 +1,187 @@
+"""What callers may say: models, devices, class names, targets and layers, checked before the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradcam_widget.layers import Layer, nearest_names
+from gradcam_widget.targets import ClassLogit, Target, class_index
+
+__all__ = [
+    "as_int",
+    "check_class",
+    "check_class_names",
+    "check_layer",
+    "check_model",
+    "check_target",
+    "find_device",
+    "named_class",
+    "several",
+    "split_call",
+    "unwrap",
+]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own module inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def check_model(model: object) -> None:
+    """Raise TypeError for anything but a module whose feature maps can be kept with their graph."""
+    if isinstance(model, type):
+        raise TypeError(f"model: expected a torch.nn.Module; got the class {model.__name__}, so call it first")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
+    if any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            "model: it has lazy modules, which do not know their sizes before they have run; "
+            "run the model once on an input first"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "model: a ScriptModule does not let feature maps be kept for their gradients; "
+            "give the nn.Module that it was scripted or traced from"
+        )
+
+
+def check_class_names(names: Sequence[str] | None, model: nn.Module) -> tuple[str, ...] | None:
+    """The class names given, or the model's own ``class_names``, or None."""
+    if names is None:
+        names = getattr(model, "class_names", None) or getattr(unwrap(model), "class_names", None)
+    if names is None:
+        return None
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise TypeError(f"class_names: expected a list of names; got {type(names).__name__}")
+    if not names:
+        raise ValueError("class_names: expected at least one name; got an empty list. Leave it out for numbers")
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise TypeError(f"class_names: expected strings; got {wrong!r} among them")
+    return tuple(names)
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of a name; "auto" is a GPU where there is one. ValueError for one that is not there."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'mps'; got {device!r}") from error
+    there = {
+        "cuda": torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(found.type, True):
+        raise ValueError(
+            f"device: {str(found)!r} is not there on this machine; use device='auto' for a GPU where there is "
+            "one, or leave device out"
+        )
+    return found
+
+
+def as_int(value: object) -> int | None:
+    """An int from an int, a numpy integer or a 0-d integer tensor; None for anything else, bool included."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Tensor):
+        whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+        return int(value) if value.ndim == 0 and whole else None
+    try:
+        return value.__index__()  # type: ignore[attr-defined, no-any-return] # whatever has it
+    except (AttributeError, TypeError):
+        return None
+
+
+def check_class(index: int, count: int | None) -> None:
+    """Raise ValueError for a class out of range."""
+    if index < 0 or (count is not None and index >= count):
+        top = f"0 to {count - 1}" if count is not None else "0 or more"
+        raise ValueError(f"target: expected a class from {top}; got {index}")
+
+
+def several(values: Iterable[object], what: str) -> list[object]:
+    """A list of what was given; TypeError for a single thing, which is a likely slip."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{what}: expected a list; got {type(values).__name__}. Put a single one into a list")
+    return list(values)
+
+
+def named_class(index: int, class_names: Sequence[str] | None) -> ClassLogit:
+    """The logit of a class, with its name where it has one."""
+    return ClassLogit(index, class_names[index] if class_names and index < len(class_names) else None)
+
+
+def check_target(target: object, class_names: Sequence[str] | None) -> Target | None:
+    """The target that was meant, as far as that can be told without the model's output; None for None.
+
+    Raises:
+        TypeError: for a kind that is no target. ValueError: for an unknown class.
+    """
+    if target is None:
+        return None
+    if isinstance(target, str):
+        return named_class(class_index(target, class_names), class_names)
+    index = as_int(target)
+    if index is not None:
+        check_class(index, len(class_names) if class_names else None)
+        return named_class(index, class_names)
+    if not callable(target) or isinstance(target, (nn.Module, type)):
+        raise TypeError(
+            "target: expected None (the predicted class), an int, a class name, or a function from the model's "
+            f"output to a scalar; got {type(target).__name__}"
+        )
+    try:
+        hash(target)
+    except TypeError as error:
+        raise TypeError(
+            f"target: {type(target).__name__} cannot be hashed, and what is computed is kept by target; "
+            "use a function or a frozen dataclass"
+        ) from error
+    return target
+
+
+def check_layer(layer: object, model: nn.Module) -> str | nn.Module | None:
+    """The module, or the name of the call of a module, that was meant; None for None.
+
+    Raises:
+        TypeError: for a kind that is no layer. ValueError: for a module or name that is not of this model.
+    """
+    if layer is None:
+        return None
+    if isinstance(layer, Layer):
+        layer = layer.name
+    if isinstance(layer, nn.Module):
+        if not any(layer is module for module in model.modules()):
+            raise ValueError(
+                f"layer: this {type(layer).__name__} is not a module of the model; take one from "
+                "model.named_modules() of the very model that is explained"
+            )
+        return layer
+    if not isinstance(layer, str):
+        raise TypeError(f"layer: expected None, a module's name, a module or a Layer; got {type(layer).__name__}")
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    path, call = split_call(layer, names)
+    if path not in names or (call and not call.isdigit()):
+        raise ValueError(f"layer: the model has no module {layer!r}; {nearest_names(path, names)}")
+    return layer
+
+
+def split_call(layer: str, names: Iterable[str]) -> tuple[str, str]:
+    """The module's name and the number of the call in "name:2"; a module may have a colon in its own name."""
+    if layer in names or ":" not in layer:
+        return layer, ""
+    path, _, call = layer.rpartition(":")
+    return path, call

@@ -1,0 +1,95 @@
+"""The methods' many passes: scores of ablated channels and of masked pictures, in batches, cancellable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gradcam_widget.replay import Replay, Selector
+from gradcam_widget.targets import Target, select_output
+from gradcam_widget.trace import Record, Trace, undisturbed
+
+__all__ = ["Cancelled", "Progress", "ablated_scores", "batch_size", "masked_scores", "report"]
+
+Progress = Callable[[int, int], Any]
+"""Called with (passes done, passes in all) after each batch; returning False cancels."""
+
+
+class Cancelled(RuntimeError):  # noqa: N818 # the field's word for it; it is no failure
+    """The user's progress function asked to stop; nothing was kept, the model is as it was."""
+
+
+def batch_size(bytes_per_picture: int, budget: int, device: torch.device, *, whole: bool) -> int:
+    """How many pictures go through at once: few on a CPU, whose caches are small; within the budget on a GPU."""
+    most = (8 if whole else 32) if device.type == "cpu" else 128
+    return max(1, min(most, budget // max(1, bytes_per_picture)))
+
+
+def ablated_scores(
+    replay: Replay, trace: Trace, record: Record, target: Target, size: int, progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
+    """(y, (K,)): the target's value, and its value with each channel of the layer set to zero.
+
+    Source: Desai and Ramaswamy, "Ablation-CAM", WACV 2020, eq. 2.
+    """
+    own = record.output.detach()
+    channels = record.shape[0]
+    scores = []
+    for batch in _batches(channels, size, progress):
+        outputs = own.expand(len(batch), *own.shape[1:]).clone()
+        for row, channel in enumerate(batch):
+            record.layout.maps(outputs[row : row + 1])[channel] = 0
+        scores.append(_values(target, replay(outputs)))
+    value = _values(target, trace.output.detach())[0]
+    return value, torch.cat(scores)
+
+
+def masked_scores(
+    model: nn.Module,
+    trace: Trace,
+    record: Record,
+    target: Target,
+    size: int,
+    selector: Selector = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """(K,) the target's value for the picture times each channel, upsampled and scaled to [0, 1].
+
+    A channel that is flat masks everything. Source: Wang et al., "Score-CAM", arXiv 1910.01279, eq. 4.
+    """
+    first, *others = (tensor.detach() for tensor in trace.inputs)
+    maps = record.maps()
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[maps.ndim - 1]
+    scores = []
+    for batch in _batches(maps.shape[0], size, progress):
+        chosen = maps[batch.start : batch.stop].float()
+        masks = F.interpolate(chosen[:, None], first.shape[2:], mode=mode, align_corners=False)
+        low, high = masks.flatten(1).aminmax(dim=1)
+        span = (high - low).view(-1, *[1] * (masks.ndim - 1))
+        masks = torch.where(span > 0, (masks - low.view_as(span)) / span.clamp(min=1e-30), 0)
+        inputs = first * masks.to(first.dtype)
+        widened = (t.expand(len(batch), *t.shape[1:]) if t.ndim and t.shape[0] == 1 else t for t in others)
+        with undisturbed(model), torch.no_grad():
+            scores.append(_values(target, select_output(model(inputs, *widened), selector)))
+    return torch.cat(scores)
+
+
+def report(progress: Progress | None, done: int, total: int) -> None:
+    """Tell how far it is; raise Cancelled if the answer is False and something is left to do."""
+    if progress is not None and progress(done, total) is False and done < total:
+        raise Cancelled(f"cancelled after {done} of {total} passes")
+
+
+def _batches(total: int, size: int, progress: Progress | None) -> Iterator[range]:
+    for start in range(0, total, size):
+        stop = min(start + size, total)
+        yield range(start, stop)
+        report(progress, stop, total)
+
+
+def _values(target: Target, outputs: Tensor) -> Tensor:
+    return torch.stack([target(output).reshape(()) for output in outputs]).float()

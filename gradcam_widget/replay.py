@@ -1,0 +1,164 @@
+"""Running only the part of a model that comes after a layer, for many versions of that layer's output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from gradcam_widget.targets import select_output
+from gradcam_widget.trace import Record, Trace, first_tensor, undisturbed, with_first_tensor
+
+__all__ = ["Replay"]
+
+Selector = Callable[[Any], Tensor] | str | int | None
+_Outputs = dict[tuple[nn.Module, int], Any]
+
+
+class Replay:
+    """The part of a model after one layer: outputs of that layer in, scores out, in batches.
+
+    One recording pass keeps the output of every module that is finished when the layer starts (of nested ones
+    the outermost). In a replay those modules return what was kept, so that nothing before the layer is computed
+    again, whatever the architecture; the layer returns what it is given; all that follows runs. Where the
+    result of such a replay differs from the model's own, the whole model is run instead.
+
+    Args:
+        model: the model.
+        trace: a forward pass of it.
+        record: the layer.
+        selector: of the scores in the model's output, see `gradcam_widget.targets.select_output`.
+    """
+
+    def __init__(self, model: nn.Module, trace: Trace, record: Record, selector: Selector = None) -> None:
+        self._model = model
+        self._inputs = tuple(tensor.detach() for tensor in trace.inputs)
+        self._record = record
+        self._selector = selector
+        self._finished: _Outputs = {}
+        self._layer_output: Any = None
+        self._copy = False
+        with undisturbed(model), torch.no_grad():
+            self._finished = self._record_finished()
+        self.partial = self._choose(trace)
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """The model's output (B, ...) for B versions of the layer's output (B, ...)."""
+        with undisturbed(self._model), torch.no_grad():
+            return self._run(outputs)
+
+    def _choose(self, trace: Trace) -> bool:
+        """Settle on the cheapest way that gives the model's own output; whether it is a partial one."""
+        own = self._record.output.detach()
+        twice = own.expand(2, *own.shape[1:]).clone()
+        expected = trace.output.detach()
+        for finished, copy in ((self._finished, False), (self._finished, True), ({}, True)):
+            self._finished, self._copy = finished, copy
+            try:
+                got = self(twice)
+            except (RuntimeError, ValueError, TypeError):
+                # Operations in place on one value that stands for several, or shapes fixed to what was recorded.
+                continue
+            if got.shape[0] == 2 and _close(got, expected.expand_as(got)):
+                return bool(finished)
+        raise ValueError(
+            f"method: the part of the model after {self._record.name!r} cannot be run by itself in batches; "
+            "use a method that needs gradients only"
+        )
+
+    def _record_finished(self) -> _Outputs:
+        """Outputs of the outermost modules that are finished when the layer starts."""
+        frames: list[_Outputs] = [{}]
+        kept: _Outputs = {}
+        reached = False
+        calls: Counter[nn.Module] = Counter()
+
+        def wrap(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                nonlocal reached
+                calls[module] += 1
+                call = calls[module]
+                if module is self._record.module and call == self._record.call:
+                    for frame in frames:
+                        kept.update(frame)
+                    reached = True
+                frames.append({})
+                output = forward(*args, **kwargs)
+                frames.pop()
+                if module is self._record.module and call == self._record.call:
+                    self._layer_output = output
+                if not reached:
+                    # Operations in place may overwrite what was handed on.
+                    frames[-1][module, call] = pytree.tree_map_only(Tensor, torch.clone, output)
+                return output
+
+            return recorded
+
+        with self._patched(wrap):
+            self._model(*(tensor.clone() for tensor in self._inputs))
+        return kept
+
+    def _run(self, outputs: Tensor) -> Tensor:
+        calls: Counter[nn.Module] = Counter()
+        size = outputs.shape[0]
+
+        def wrap(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+            def replayed(*args: Any, **kwargs: Any) -> Any:
+                calls[module] += 1
+                key = (module, calls[module])
+                if key == (self._record.module, self._record.call):
+                    return with_first_tensor(self._layer_output, outputs.clone())
+                if key in self._finished:
+                    return pytree.tree_map_only(
+                        Tensor, lambda tensor: self._widen(tensor, size), self._finished[key]
+                    )
+                return forward(*args, **kwargs)
+
+            return replayed
+
+        def substitute(module: nn.Module, args: Any, output: Any) -> Any:
+            # Last of the layer's hooks: those of the user have had their say when the output was recorded.
+            if calls[module] != self._record.call or first_tensor(output) is None:
+                return None
+            return with_first_tensor(output, outputs.clone())
+
+        with self._patched(wrap):
+            handle = self._record.module.register_forward_hook(substitute)
+            try:
+                result = self._model(*(self._widen(tensor, size).clone() for tensor in self._inputs))
+            finally:
+                handle.remove()
+        return select_output(result, self._selector)
+
+    def _widen(self, tensor: Tensor, size: int) -> Tensor:
+        if tensor.ndim == 0 or tensor.shape[0] != 1:
+            return tensor
+        wide = tensor.expand(size, *tensor.shape[1:])
+        return wide.clone() if self._copy else wide
+
+    @contextmanager
+    def _patched(self, wrap: Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+        """Every module's ``forward`` wrapped on the instance, and put back as it was."""
+        modules = [module for name, module in self._model.named_modules() if name]
+        own = {module: module.__dict__.get("forward") for module in modules}
+        try:
+            for module in modules:
+                module.__dict__["forward"] = wrap(module, module.forward)
+            yield
+        finally:
+            for module, forward in own.items():
+                if forward is None:
+                    module.__dict__.pop("forward", None)
+                else:
+                    module.__dict__["forward"] = forward
+
+
+def _close(got: Tensor, expected: Tensor) -> bool:
+    """Equal up to what another batch size may do to sums in this precision."""
+    slack = 1e-3 if got.dtype in (torch.float32, torch.float64) else 3e-2
+    return bool((got - expected).abs().max() <= slack * (1 + expected.abs().max()))
