@@ -230,7 +230,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         scene = Scene(
             layer={"name": layer.name, "label": layer.label, "kind": layer.kind, "shape": list(layer.shape)},
             target=target,
-            method={"name": view.method, "weights": METHODS[view.method].weights},
+            method={"name": view.method, "weights": METHODS[view.method].meaning},
             cam=_array(explanation.cam),
             alpha=_array(explanation.alpha),
             contribution=contribution,
