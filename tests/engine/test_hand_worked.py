@@ -213,5 +213,5 @@ def test_every_call_of_a_reused_module_is_a_layer(inplace):
 def test_one_logit_is_a_binary_head():
     cam = GradCAM(OneRelu(False))
     found = cam.explain(torch.tensor([[[1.0, -2], [3, 4]]]))
-    assert (found.target.index, found.score) == (0, 19)
+    assert (found.target.label, found.score) == ("positive", 19)
     assert found.probability == pytest.approx(1 / (1 + math.exp(-19)), rel=1e-6)
