@@ -124,7 +124,7 @@ function colours({ kind, data }) {
   for (let level = 0; level <= TOP; level++) {
     const place = kind === "diverging" ? 0.5 + level / TOP / 2 : level / TOP;
     const entry = Math.floor(place * 255 + 0.5) * 3;
-    rgb.set(table.subarray(entry, entry + 3), level * 3);
+    for (let c = 0; c < 3; c++) rgb[level * 3 + c] = table[entry + c];
   }
   return rgb;
 }
@@ -137,7 +137,7 @@ function blendTable(rgb, opacity) {
   const words = new Uint32Array(TOP + 1);
   const rgba = new Uint8Array(words.buffer); // through bytes, so that the machine's byte order does not matter
   for (let level = 0; level <= TOP; level++) {
-    rgba.set(rgb.subarray(level * 3, level * 3 + 3), level * 4);
+    for (let c = 0; c < 3; c++) rgba[level * 4 + c] = rgb[level * 3 + c];
     rgba[level * 4 + 3] = Math.round(255 * opacity * Math.min(1, (2 * level) / TOP));
   }
   return words;
@@ -266,13 +266,20 @@ function resizeCanvas(canvas, width, height, ratio) {
   canvas.style.height = `${height / ratio}px`;
 }
 
-/** The enlarged map through the table, as an image that lies over the picture. */
-function paintOverlay(canvas, levels, table) {
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(canvas.width, canvas.height);
+/** An image as large as the canvas that lies over the picture: kept, since a new one costs more than
+ *  filling it, which each step of the opacity slider does. */
+function overlayOf(width, height) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // kept where the image is filled
+  const image = context.createImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
-  for (let i = 0; i < levels.length; i++) pixels[i] = table[levels[i]];
-  context.putImageData(image, 0, 0);
+  return {
+    canvas,
+    paint(levels, table) {
+      for (let i = 0; i < levels.length; i++) pixels[i] = table[levels[i]];
+      context.putImageData(image, 0, 0);
+    },
+  };
 }
 
 /** The colour table from bottom (0) to top (max), at full strength. */
@@ -360,7 +367,6 @@ function tipPart(root) {
 /** Left: where? The picture with the heatmap on it, its colour bar, and the probe. */
 function picturePart({ tip, say, signal }) {
   const canvas = h("canvas", { class: "gcw-picture", role: "img", tabindex: "0", width: "1", height: "1" });
-  const overlay = document.createElement("canvas");
   const outline = h("div", { class: "gcw-probe", hidden: true });
   const badge = h("div", { class: "gcw-badge" }, "not this selection");
   const wait = h("div", { class: "gcw-wait" });
@@ -375,7 +381,9 @@ function picturePart({ tip, say, signal }) {
 
   let picture = null;
   let scene = null;
+  let overlay = null;
   let levels = null;
+  let table = null;
   let rgb = null;
   let opacity = 0.5;
   let probe = null; // [row, col] or null
@@ -390,8 +398,8 @@ function picturePart({ tip, say, signal }) {
     context.imageSmoothingQuality = "high";
     if (picture) context.drawImage(picture.bitmap, 0, 0, width, height);
     if (!levels || !rgb) return;
-    paintOverlay(overlay, levels, blendTable(rgb, opacity));
-    context.drawImage(overlay, 0, 0);
+    overlay.paint(levels, blendTable(rgb, opacity));
+    context.drawImage(overlay.canvas, 0, 0);
   }
 
   /** Enlarges the map to the canvas: once for each scene and size. */
@@ -399,7 +407,7 @@ function picturePart({ tip, say, signal }) {
     const { width, height } = canvas;
     const empty = !scene || !(scene.max > 0);
     levels = empty ? null : upsample(scene.cam, scene.rows, scene.cols, width, height, scene.max);
-    if (overlay.width !== width || overlay.height !== height) Object.assign(overlay, { width, height });
+    if (overlay?.canvas.width !== width || overlay.canvas.height !== height) overlay = overlayOf(width, height);
   }
 
   /** The client rectangle of one cell of the map. */
@@ -502,13 +510,16 @@ function picturePart({ tip, say, signal }) {
       blend();
       return canvas.height / ratio;
     },
-    /** Takes a colour table and an opacity; redraws the blend only. */
-    colour(table, nextOpacity) {
-      rgb = table ? colours(table) : null;
+    /** Takes a colour table and an opacity; `blend` or `resize` draws them. */
+    colour(nextTable, nextOpacity) {
+      if (nextTable !== table) {
+        table = nextTable;
+        rgb = table ? colours(table) : null;
+        if (rgb) paintScale(ramp, rgb);
+      }
       opacity = nextOpacity;
-      if (rgb) paintScale(ramp, rgb);
-      blend();
     },
+    blend,
   };
 }
 
@@ -878,6 +889,9 @@ function adopt(scope) {
     const label = handle.closest(".widget-slider, .jupyter-widgets")?.querySelector("label")?.textContent;
     if (label && !handle.hasAttribute("aria-label")) handle.setAttribute("aria-label", label);
   }
+  for (const label of scope.querySelectorAll('.widget-label[title="null"]')) {
+    label.removeAttribute("title"); // ipywidgets writes an absent tooltip as a word
+  }
   for (const button of scope.querySelectorAll(".gradcam-controls button[title]")) {
     // "‹" and an icon are no names; the tooltip is one.
     if (button.title && button.getAttribute("aria-label") !== button.title) {
@@ -899,17 +913,19 @@ function easeClassField(scope, signal) {
     if (!options(field).includes(field.value)) field.value = kept.value;
     field.placeholder = kept.placeholder;
   };
-  scope.addEventListener("focusin", (event) => {
-    const field = fieldOf(event);
-    if (!field || before.has(field)) return;
-    before.set(field, { value: field.value, placeholder: field.placeholder });
-    field.placeholder = field.value || field.placeholder;
+  const stepAside = (field) => {
+    const placeholder = before.get(field)?.placeholder ?? field.placeholder;
+    before.set(field, { value: field.value, placeholder });
+    field.placeholder = field.value || placeholder;
     field.value = "";
-  }, { signal });
+  };
+  scope.addEventListener("focusin", (event) => fieldOf(event) && stepAside(fieldOf(event)), { signal });
   scope.addEventListener("focusout", (event) => fieldOf(event) && restore(fieldOf(event)), { signal });
   scope.addEventListener("click", (event) => {
     const field = fieldOf(event);
-    if (!field || field.value !== "") return;
+    if (!field) return;
+    if (options(field).includes(field.value)) stepAside(field); // a click after a choice, the focus still here
+    if (field.value !== "") return;
     try {
       field.showPicker?.();
     } catch {
@@ -986,6 +1002,11 @@ function render({ model, el }) {
     picture.colour(hasBytes(table?.data) ? table : null, clamp(Number(model.get("opacity")), 0, 1));
   }
 
+  function recolour() {
+    colour();
+    picture.blend();
+  }
+
   /** Unpacks what is new. Pictures and scenes that are already shown are taken over as they are. */
   async function load() {
     const nextPicture = model.get("picture");
@@ -1042,7 +1063,7 @@ function render({ model, el }) {
 
   const listeners = [
     ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
-    ["change:opacity change:colormap", coalesced(() => signal.aborted || colour())],
+    ["change:opacity change:colormap", coalesced(() => signal.aborted || recolour())],
   ];
   const subscriptions = listeners.flatMap(([names, act]) => names.split(" ").map((name) => [name, act]));
   for (const [name, act] of subscriptions) model.on(name, act);

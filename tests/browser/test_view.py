@@ -338,7 +338,11 @@ def test_the_pointer_reads_a_cell_and_the_tip_stays_beside_it(view_open, row, co
     cell = page.locator(".gcw-probe").bounding_box()
     assert abs(cell["x"] - box["x"] - col * box["width"] / 3) <= 1
     assert abs(cell["y"] - box["y"] - row * box["height"] / 4) <= 1
-    assert not overlap(cell, page.locator(".gcw-tip").bounding_box())
+    tip, view = page.locator(".gcw-tip").bounding_box(), page.locator(".gcw").bounding_box()
+    assert not overlap(cell, tip)
+    assert tip["x"] >= box["x"]
+    assert tip["x"] + tip["width"] <= box["x"] + box["width"] or col == 1
+    assert view["y"] <= tip["y"]
     page.mouse.move(2, 2)
     assert page.locator(".gcw-probe").is_hidden()
     assert page.locator(".gcw-tip").is_hidden()
@@ -348,7 +352,10 @@ def test_the_pointer_reads_a_cell_and_the_tip_stays_beside_it(view_open, row, co
 def test_the_tip_does_not_cover_a_cell_as_large_as_the_picture(view_open, width):
     page = view_open(state(quarters(), scene(np.array([[2.0]]), ALPHA, CONTRIBUTION), TABLES), width=width)
     page.locator(".gcw-picture").hover()
-    assert not overlap(page.locator(".gcw-probe").bounding_box(), page.locator(".gcw-tip").bounding_box())
+    tip = page.locator(".gcw-tip").bounding_box()
+    assert not overlap(page.locator(".gcw-probe").bounding_box(), tip)
+    assert tip["x"] >= 0
+    assert tip["x"] + tip["width"] <= width
     assert page.locator(".gcw-caption").inner_text() == "chelsea · 1 × 1 cell"
 
 
@@ -486,13 +493,39 @@ def test_hostile_names_stay_text(view_open):
     assert HOSTILE in page.locator(".gcw-picture").get_attribute("aria-label")
 
 
+SPY = """window.open = { observers: 0, bitmaps: [] };
+for (const name of ['MutationObserver', 'ResizeObserver']) {
+  const kind = window[name];
+  window[name] = class extends kind {
+    observe(...all) {
+      const ours = new Error().stack.includes('blob:');  // the view's module; the test driver has observers too
+      if (ours && !this.counted) { this.counted = true; window.open.observers += 1; }
+      super.observe(...all);
+    }
+    disconnect() { window.open.observers -= this.counted ? 1 : 0; this.counted = false; super.disconnect(); }
+  };
+}
+const decode = createImageBitmap;
+window.createImageBitmap = async (...all) => {
+  const made = await decode(...all);
+  window.open.bitmaps.push(made);
+  return made;
+};
+const listen = EventTarget.prototype.addEventListener;
+window.unbound = 0;
+EventTarget.prototype.addEventListener = function (name, act, options) {
+  const outside = this === window || this === document || this === document.body || this instanceof MediaQueryList;
+  if (outside && !options?.signal && new Error().stack.includes('blob:')) window.unbound += 1;
+  return listen.call(this, name, act, options);
+};"""
+
 COUNT = """() => { window.drawn = []; const root = document.querySelector('.gcw');
   new MutationObserver(all => all.forEach(() => window.drawn.push(root.dataset.revision)))
     .observe(root, { attributes: true, attributeFilter: ['data-revision'] }); }"""
 
 
 def test_one_message_is_one_redraw(view_open):
-    page = view_open(small())
+    page = view_open(small(), before=SPY)
     page.evaluate(COUNT)
     next_scene = scene(CAM * 2, -ALPHA, CONTRIBUTION, revision=2, label="lynx", index=287)
     receive(
@@ -501,6 +534,7 @@ def test_one_message_is_one_redraw(view_open):
     revision(page, 2)
     page.wait_for_timeout(100)
     assert page.evaluate("window.drawn") == ["2"]
+    assert page.evaluate("window.open.bitmaps.length") == 2  # the picture, too, is unpacked once for a message
     assert bars(page) == [1, 5, 0, 4, 2, 3]
     assert float(page.locator(".gcw-bar").first.get_attribute("data-alpha")) == np.float32(0.0045)
     assert "lynx at conv_head" in page.locator(".gcw-live").text_content()
@@ -553,33 +587,6 @@ def test_the_kernel_is_told_when_a_buffer_did_not_arrive(view_open, lost):
     receive(page, **small())
     revision(page, 1)
     assert page.get_by_role("alert").inner_text() == ""
-
-
-SPY = """window.open = { observers: 0, bitmaps: [] };
-for (const name of ['MutationObserver', 'ResizeObserver']) {
-  const kind = window[name];
-  window[name] = class extends kind {
-    observe(...all) {
-      const ours = new Error().stack.includes('blob:');  // the view's module; the test driver has observers too
-      if (ours && !this.counted) { this.counted = true; window.open.observers += 1; }
-      super.observe(...all);
-    }
-    disconnect() { window.open.observers -= this.counted ? 1 : 0; this.counted = false; super.disconnect(); }
-  };
-}
-const decode = createImageBitmap;
-window.createImageBitmap = async (...all) => {
-  const made = await decode(...all);
-  window.open.bitmaps.push(made);
-  return made;
-};
-const listen = EventTarget.prototype.addEventListener;
-window.unbound = 0;
-EventTarget.prototype.addEventListener = function (name, act, options) {
-  const outside = this === window || this === document || this === document.body || this instanceof MediaQueryList;
-  if (outside && !options?.signal && new Error().stack.includes('blob:')) window.unbound += 1;
-  return listen.call(this, name, act, options);
-};"""
 
 
 def test_cleanup_leaves_nothing_behind(view_open):
