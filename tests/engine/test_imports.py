@@ -1,0 +1,263 @@
+"""Imports point one way, and importing costs nothing that is not needed: read off the source, and run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import gradcam_widget
+
+PACKAGE = Path(gradcam_widget.__file__).parent
+
+ARROWS: dict[str, tuple[str, ...]] = {
+    # What each file may import of the package. Every arrow points to a row above it, so there is no way round.
+    # A new file needs a row: put it where it belongs, with as few arrows as it needs.
+    "__init__": (),  # the public names come lazily
+    # leaves: they know nothing of the package
+    "cache": (),
+    "diagnosis": (),
+    "graph": (),
+    "inputs": (),
+    "layers": (),
+    "render": (),
+    "smoothing": (),
+    "targets": (),
+    # the engine's parts
+    "arguments": ("layers", "targets"),
+    "explanation": ("layers", "targets"),
+    "methods": ("explanation", "targets"),
+    "trace": ("graph", "layers", "targets"),
+    "gradients": ("cache", "targets", "trace"),
+    "replay": ("targets", "trace"),
+    "guided": ("gradients", "graph", "targets", "trace"),
+    "perturbation": ("replay", "targets", "trace"),
+    "evidence": ("gradients", "guided", "perturbation", "replay", "targets", "trace"),
+    "engine": (
+        "arguments",
+        "cache",
+        "diagnosis",
+        "evidence",
+        "explanation",
+        "gradients",
+        "inputs",
+        "layers",
+        "methods",
+        "perturbation",
+        "smoothing",
+        "targets",
+        "trace",
+    ),
+    # models and pictures
+    "models": ("inputs",),
+    # the widget: its parts know neither the engine nor torch; the explorer knows both sides
+    "widget.__init__": (),
+    "widget.wire": (),
+    "widget.state": (),
+    "widget.canvas": ("widget.wire",),
+    "widget.controls": ("widget.state", "widget.wire"),
+    "widget.explorer": (
+        "engine",
+        "explanation",
+        "layers",
+        "methods",
+        "render",
+        "targets",
+        "widget.canvas",
+        "widget.controls",
+        "widget.state",
+        "widget.wire",
+    ),
+    "cli": ("__init__",),
+}
+
+WIDGETS = ("anywidget", "ipycanvas", "IPython", "ipywidgets", "traitlets")
+HEAVY = ("matplotlib.pyplot", "torchvision")
+SHELL = ("widget.canvas", "widget.controls", "widget.state", "widget.wire")
+ENGINE_SIDE = tuple(name for name in ARROWS if not name.startswith(("widget", "__init__", "cli")))
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The modules that a file imports anywhere, except for annotations only (``if TYPE_CHECKING``)."""
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    found: set[str] = set()
+    for node in set(ast.walk(tree)) - for_types:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here, so that they can be read"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def inside(tree: ast.Module) -> set[str]:
+    """Those of the package's own files among them."""
+    files = sources()
+    found = set()
+    for name in imported(tree):
+        top, _, rest = name.partition(".")
+        if top == "gradcam_widget" and rest in files:
+            found.add(rest)
+        elif name == "gradcam_widget.__version__":
+            found.add("__init__")
+    return found
+
+
+def test_every_file_has_its_place_in_the_table():
+    assert sorted(sources()) == sorted(ARROWS)
+
+
+def test_the_table_has_no_way_round():
+    rows = list(ARROWS)
+    for name, arrows in ARROWS.items():
+        assert all(rows.index(other) < rows.index(name) for other in arrows), name
+
+
+@pytest.mark.parametrize("name", ARROWS)
+def test_imports_follow_the_table(name):
+    assert inside(sources()[name]) <= set(ARROWS[name])
+
+
+@pytest.mark.parametrize("name", ARROWS)
+def test_the_table_allows_no_more_than_is_used(name):
+    assert set(ARROWS[name]) <= inside(sources()[name])
+
+
+def test_the_check_sees_imports_inside_functions_and_from_the_package():
+    tree = ast.parse(
+        "if TYPE_CHECKING:\n    from gradcam_widget import engine\n"
+        "def f():\n    from gradcam_widget import render\n    import gradcam_widget.layers\n"
+        "from gradcam_widget.targets import ClassLogit"
+    )
+    assert inside(tree) == {"render", "layers", "targets"}
+
+
+@pytest.mark.parametrize("name", ENGINE_SIDE)
+def test_the_engine_side_names_no_widget_library(name):
+    found = {module.partition(".")[0] for module in imported(sources()[name])}
+    assert found.isdisjoint(WIDGETS)
+    assert not any(module.startswith("matplotlib.pyplot") for module in imported(sources()[name]))
+
+
+@pytest.mark.parametrize("name", SHELL)
+def test_the_widgets_parts_name_neither_torch_nor_the_engine(name):
+    found = {module.partition(".")[0] for module in imported(sources()[name])}
+    assert found.isdisjoint({"torch", "torchvision"})
+
+
+# -- run, each in a process of its own ----------
+
+_LOADED = """
+import importlib, json, os, sys
+first, statements = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+for name in first:
+    importlib.import_module(name)
+results = {}
+for statement in statements:
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            exec(statement, {})
+            answer = sorted(sys.modules)
+        except BaseException as error:
+            answer = ["failed: " + repr(error)]
+        with os.fdopen(write, "w") as pipe:
+            json.dump(answer, pipe)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        results[statement] = json.load(pipe)
+    os.wait()
+print(json.dumps(results))
+"""
+
+
+def loaded(statements: list[str], after: tuple[str, ...] = ()) -> dict[str, set[str]]:
+    """The modules in ``sys.modules`` after each statement, each in a process that has seen no other one.
+
+    The processes are forked from one that has imported `after`, so that torch is read once, not once for each.
+    """
+    command = [sys.executable, "-c", _LOADED, json.dumps(after), json.dumps(statements)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {statement: set(modules) for statement, modules in json.loads(done.stdout).items()}
+    assert [name for modules in found.values() for name in modules if name.startswith("failed")] == []
+    return found
+
+
+def home(name: str) -> str:
+    return f"gradcam_widget.{name}".removesuffix(".__init__")
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the check forks; this system cannot")
+
+
+@needs_fork
+def test_the_engine_side_loads_no_widget_library_no_pyplot_no_torchvision():
+    statements = [f"import {home(name)}" for name in ENGINE_SIDE]
+    for statement, modules in loaded(statements, after=("torch",)).items():
+        assert modules.isdisjoint((*WIDGETS, *HEAVY)), statement
+        assert not any(name.startswith("gradcam_widget.widget") for name in modules), statement
+
+
+@needs_fork
+def test_the_widgets_parts_load_neither_torch_nor_the_engine():
+    statements = [f"import {home(name)}" for name in SHELL]
+    for statement, modules in loaded(statements).items():
+        assert modules.isdisjoint(("torch", "gradcam_widget.engine", *HEAVY)), statement
+
+
+@needs_fork
+def test_the_package_alone_loads_nothing():
+    statement = "import gradcam_widget, gradcam_widget.widget; dir(gradcam_widget); gradcam_widget.__version__"
+    modules = loaded([statement, "import gradcam_widget.cli"])[statement]
+    assert modules.isdisjoint(("torch", "numpy", "PIL", "matplotlib", *WIDGETS, *HEAVY))
+    assert {name for name in modules if name.startswith("gradcam_widget")} == {
+        "gradcam_widget",
+        "gradcam_widget.widget",
+    }
+
+
+@needs_fork
+def test_the_explorer_loads_neither_torchvision_nor_pyplot():
+    statement = "from gradcam_widget import GradCAMWidget"
+    modules = loaded([statement], after=("torch",))[statement]
+    assert modules.isdisjoint(HEAVY)
+    assert {"ipywidgets", "gradcam_widget.engine"} <= modules
+
+
+@needs_fork
+def test_colours_do_not_load_pyplot():
+    statement = "from gradcam_widget.render import table; table('viridis')"
+    modules = loaded([statement])[statement]
+    assert modules.isdisjoint(("matplotlib.pyplot", "torch"))
+    assert "matplotlib" in modules
+
+
+def test_the_public_names_are_there():
+    for name in gradcam_widget.__all__:
+        assert getattr(gradcam_widget, name) is not None
+    assert set(gradcam_widget.__all__) <= set(dir(gradcam_widget))
+    with pytest.raises(AttributeError, match="has no attribute 'GradCam'"):
+        gradcam_widget.GradCam  # noqa: B018 # the look-up is what is tested
