@@ -8,13 +8,14 @@ from torch import Tensor
 __all__ = ["diagnose"]
 
 
-def diagnose(signed_cam: Tensor, gradients: Tensor | None, target: str) -> str | None:
+def diagnose(signed_cam: Tensor, gradients: Tensor | None, target: str, dtype: torch.dtype) -> str | None:
     """What a reader must know about a map, with what to do; None for a map that speaks for itself.
 
     Args:
         signed_cam: (*grid) the map before the ReLU.
         gradients: of the target at the layer, any shape; None for methods without.
         target: how the target is called.
+        dtype: of the model.
     """
     if not bool(torch.isfinite(signed_cam).all()):
         return "The map has NaN or infinite values: the activations or gradients overflow at this layer."
@@ -33,4 +34,9 @@ def diagnose(signed_cam: Tensor, gradients: Tensor | None, target: str) -> str |
         return "This layer has a single cell, so its map cannot show places; choose an earlier layer."
     if highest == lowest:
         return "The map has the same value everywhere, so it points to no place."
+    if dtype in (torch.bfloat16, torch.float16):
+        return (
+            f"Computed by a {str(dtype).removeprefix('torch.')} model: gradients this coarse make the maps of "
+            "middle layers unreliable. Explain a float32 copy for results that count."
+        )
     return None

@@ -101,6 +101,8 @@ class GradCAM:
         class_names: names of the classes in the order of the scores; None for the model's ``class_names``.
         output: where the scores are in what the model returns: a key, a position, or a function; None finds a
             tensor, the first of a tuple, or the field ``logits`` or ``out``.
+        layout: a module's output (1, ...) -> (1, K, h, w) by rearranging it, or None for one that is no feature
+            map; needed only where shapes do not tell (`gradcam_widget.layers.find_layout`).
 
     The images of all methods: a float tensor (C, H, W) or (1, C, H, W) goes to the model as it is (moved to its
     device, cast to its dtype); a PIL image, a uint8 array (H, W, 3) or a path goes through the transform; a tuple
@@ -119,13 +121,11 @@ class GradCAM:
         memory_budget: int | str = "2GB",
         class_names: Sequence[str] | None = None,
         output: Callable[[Any], Tensor] | str | int | None = None,
+        layout: Callable[[Tensor], Tensor | None] | None = None,
     ) -> None:
         check_model(model)
-        if transform is not None and not callable(transform):
-            raise TypeError(
-                "transform: expected a function PIL image -> float tensor (C, H, W); "
-                f"got {type(transform).__name__}"
-            )
+        _check_callable(transform, "transform", "PIL image -> float tensor (C, H, W)")
+        _check_callable(layout, "layout", "module's output -> tensor (1, K, h, w)")
         self.class_names = check_class_names(class_names, model)
         self._cache = Cache(parse_bytes(memory_budget))
         place = None if device is None else find_device(device)
@@ -134,7 +134,7 @@ class GradCAM:
             self.model.to(place)
         self.transform: Transform = transform or own_transform(model) or own_transform(self.model) or IMAGENET
         self._selector = output
-        self._tracer = Tracer(self.model, output)
+        self._tracer = Tracer(self.model, output, layout)
         self._gradients = Gradients(self._cache)
         self._spatial = spatial_dimensions(self.model)
         self._lock = threading.RLock()
@@ -434,7 +434,8 @@ class GradCAM:
             raise ValueError(_NO_MAPS)
         raise ValueError(
             f"layer: {name or 'the model itself'!r} gave no feature map for this picture: it did not run, or its "
-            "output is no (1, K, h, w) tensor with a gradient. cam.layers(image) lists what there is; "
+            "output is no (1, K, h, w) tensor, or grid of tokens, with a gradient. cam.layers(image) lists what "
+            "there is; GradCAM(model, layout=...) tells how other outputs are read; "
             f"{nearest_names(name, [record.name for record in trace.records])}"
         )
 
@@ -525,7 +526,7 @@ class GradCAM:
                 guided=guided[0].cpu() if guided else None,
                 score=score,
                 probability=_probability(target, output),
-                diagnosis=diagnose(signed, own.gradient, name_target(target)),
+                diagnosis=diagnose(signed, own.gradient, name_target(target), record.output.dtype),
             )
 
     def _evidence(
@@ -598,7 +599,8 @@ class GradCAM:
 
 _NO_MAPS = (
     "model: no module's output is a feature map with a gradient, (1, K, h, w) or tokens that form a grid, for "
-    "this picture; Grad-CAM needs at least one, such as the output of a convolution"
+    "this picture; Grad-CAM needs at least one, such as the output of a convolution. If an output can be read "
+    "as maps in a way that its shape does not tell, say how with GradCAM(model, layout=...)"
 )
 
 
@@ -627,8 +629,12 @@ def _probability(target: Target, output: Tensor) -> float | None:
 def _check_smooth(smooth: object, progress: object) -> None:
     if smooth is not None and not isinstance(smooth, Smoothing):
         raise TypeError(f"smooth: expected a gradcam_widget.smoothing.Smoothing; got {type(smooth).__name__}")
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress: expected a function (done, in all); got {type(progress).__name__}")
+    _check_callable(progress, "progress", "(done, in all)")
+
+
+def _check_callable(value: object, what: str, signature: str) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{what}: expected a function {signature}; got {type(value).__name__}")
 
 
 def _is_trace_of(trace: Trace, inputs: tuple[Tensor, ...]) -> bool:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.modules import activation, batchnorm, conv, instancenorm, normalization, pooling
 
-__all__ = ["Kind", "Layer", "Layout", "find_layout", "kind_of", "nearest_names", "spatial_dimensions"]
+__all__ = [
+    "CustomLayout",
+    "Kind",
+    "Layer",
+    "Layout",
+    "find_layout",
+    "kind_of",
+    "nearest_names",
+    "spatial_dimensions",
+]
 
 Kind = Literal["conv", "block", "activation", "norm", "pool", "attention"]
 
@@ -84,6 +93,46 @@ class Layout:
         if self.order == "channels last":
             return output[0].movedim(-1, 0)
         return output[0, self.prefix :].T.reshape(-1, *self.grid)
+
+
+@dataclass(frozen=True)
+class CustomLayout:
+    """How outputs that cannot be guessed are read as maps: by the user's function.
+
+    Args:
+        function: a module's output (1, ...) -> (1, K, h, w), by rearranging and leaving out alone (view, permute,
+            slices), since gradients are read through it too; None for an output that is no feature map.
+        grid: cells along each axis, as the function gave them.
+    """
+
+    function: Callable[[Tensor], Tensor | None]
+    grid: tuple[int, ...]
+    order: Literal["custom"] = "custom"
+
+    @classmethod
+    def of(cls, function: Callable[[Tensor], Tensor | None], output: Tensor, axes: int) -> CustomLayout | None:
+        """The layout of an output, or None where the function gives None.
+
+        Raises:
+            ValueError: if the function gives anything but (1, K, *grid).
+        """
+        maps = function(output.detach())
+        if maps is None:
+            return None
+        if not isinstance(maps, Tensor) or maps.ndim != axes + 2 or maps.shape[0] != 1 or 0 in maps.shape:
+            got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise ValueError(
+                f"layout: expected the function to return a tensor (1, K{', n' * axes}) or None for an output of "
+                f"{tuple(output.shape)}; got {got}"
+            )
+        return cls(function, tuple(maps.shape[2:]))
+
+    def maps(self, output: Tensor) -> Tensor:
+        """The maps (K, *grid) in a tensor of the module's output shape (1, ...)."""
+        maps = self.function(output)
+        if maps is None:
+            raise ValueError(f"layout: the function gave no maps for {tuple(output.shape)}, where it did before")
+        return maps[0]
 
 
 def kind_of(module: nn.Module) -> Kind:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import padding
 
 from gradcam_widget.graph import Dominators, receptive_field
-from gradcam_widget.layers import Kind, Layer, Layout, find_layout, kind_of
+from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
 
 __all__ = [
@@ -188,7 +188,14 @@ class Record:
     __slots__ = ("call", "index", "kind", "layout", "module", "name", "output", "path")
 
     def __init__(
-        self, name: str, call: int, module: nn.Module, kind: Kind, output: Tensor, layout: Layout, index: int
+        self,
+        name: str,
+        call: int,
+        module: nn.Module,
+        kind: Kind,
+        output: Tensor,
+        layout: Layout | CustomLayout,
+        index: int,
     ) -> None:
         self.path = name
         self.call = call
@@ -289,10 +296,16 @@ class Tracer:
         runs: forward passes so far.
     """
 
-    def __init__(self, model: nn.Module, output: Callable[[Any], Tensor] | str | int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        output: Callable[[Any], Tensor] | str | int | None = None,
+        layout: Callable[[Tensor], Tensor | None] | None = None,
+    ) -> None:
         self.model = model
         self.runs = 0
         self._selector = output
+        self._layout = layout
         self._overwritten: set[str] | None = None
         self._state: ModelState | None = None
 
@@ -311,7 +324,7 @@ class Tracer:
 
     def _run(self, inputs: tuple[Tensor, ...], clone: set[str] | None) -> _Run:
         self.runs += 1
-        return _Run(self.model, inputs, clone, self._selector)
+        return _Run(self.model, inputs, clone, self._selector, self._layout)
 
 
 class _Run:
@@ -331,13 +344,16 @@ class _Run:
         inputs: tuple[Tensor, ...],
         clone: set[str] | None,
         selector: Callable[[Any], Tensor] | str | int | None,
+        layout: Callable[[Tensor], Tensor | None] | None,
     ) -> None:
+        self._layout = layout
         self.violated = False
         self.overwritten: set[str] = set()
         self.leaves = tuple(_leaf(tensor) for tensor in inputs)
         self._clone = clone
         self._calls: Counter[str] = Counter()
         self._kept: list[_Kept] = []
+        self._attentions: list[_Kept] = []
         self.output = self._forward(model, selector)
         self._check(self.output)
         self.records = self._records()
@@ -391,6 +407,7 @@ class _Run:
         picture = tuple(self.leaves[0].shape[2:])
         grids: list[tuple[int, ...]] = []
         records: list[Record] = []
+        self._attentions = [kept for kept in self._kept if kind_of(kept.module) == "attention"]
         for kept in self._kept:
             if kept.passed is not None and kept.passed._version > 0:
                 self.overwritten.add(kept.key)
@@ -400,15 +417,38 @@ class _Run:
                 self.violated |= self._clone is not None
                 self.overwritten.add(kept.key)
                 continue
-            last = isinstance(kept.module, nn.LayerNorm | nn.Linear)
-            layout = find_layout(tuple(kept.own.shape), picture, grids, last=last)
+            layout = self._layout_of(kept, picture, grids)
             if layout is None:
                 continue
-            if layout.order != "tokens":
+            if layout.order.startswith("channels"):
                 grids.append(layout.grid)
             kind = kind_of(kept.module)
             records.append(Record(kept.name, kept.call, kept.module, kind, kept.own, layout, len(records)))
         return records
+
+    def _layout_of(
+        self, kept: _Kept, picture: tuple[int, ...], grids: list[tuple[int, ...]]
+    ) -> Layout | CustomLayout | None:
+        """The user's layout where there is one for this output, else the one that its shape tells."""
+        custom = None if self._layout is None else CustomLayout.of(self._layout, kept.own, len(picture))
+        if custom is not None:
+            return custom
+        last = isinstance(kept.module, nn.LayerNorm | nn.Linear)
+        found = find_layout(tuple(kept.own.shape), picture, grids, last=last)
+        return None if found is None or self._is_of_heads(kept) else found
+
+    def _is_of_heads(self, kept: _Kept) -> bool:
+        """Whether a four-dimensional output is (1, heads, tokens, ...) inside attention, and no picture."""
+        if kept.own.ndim != 4 or isinstance(kept.module, nn.Conv2d):
+            return False
+        for other in self._attentions:
+            if not kept.name.startswith(other.name + "."):
+                continue
+            shape = other.own.shape
+            tokens = {shape[1]} if other.own.ndim == 3 else {shape[1] * shape[2], shape[2] * shape[3]}
+            if not tokens.isdisjoint(kept.own.shape[2:]):
+                return True
+        return False
 
 
 class _Kept:
