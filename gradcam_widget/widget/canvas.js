@@ -208,14 +208,14 @@ function placeTip(cell, w, h, areas) {
 
 const MINUS = "\u2212";
 
-/** A number in three significant digits, with a real minus sign: 0.412, 12.3, −2.91e−6.
- *  `decimals`: those of a very small or large one, fewer where there is little room. */
-function number(value, decimals = 2) {
+/** A number in three significant digits, with a real minus sign: 0.412, 12.3, −0.000530, 2.91e−6.
+ *  `short`: in six characters, where there is little room. */
+function number(value, short = false) {
   if (!Number.isFinite(value)) return "not a number";
   if (value === 0) return "0";
   const size = Math.abs(value);
   const plain = size >= 1e3 ? String(Math.round(value)) : value.toPrecision(3);
-  const text = size >= 1e5 || size < 1e-3 ? value.toExponential(decimals) : plain;
+  const text = size >= 1e5 || size < (short ? 1e-2 : 1e-4) ? value.toExponential(short ? 1 : 2) : plain;
   return text.replaceAll("-", MINUS).replace("e+", "e");
 }
 
@@ -493,7 +493,7 @@ function picturePart({ tip, say, signal }) {
       wait.hidden = Boolean(scene || picture);
       wait.textContent = failed ? "no map" : "waiting for the first map";
       scale.hidden = !(scene?.max > 0);
-      most.replaceChildren(number(scene?.max ?? 0, 1), h("small", {}, "max"));
+      most.replaceChildren(number(scene?.max ?? 0, true), h("small", {}, "max"));
       scale.setAttribute("aria-label", `colour scale from 0 to ${number(scene?.max ?? 0)}`);
       diagnosis.textContent = scene?.diagnosis ?? "";
       const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
@@ -952,7 +952,7 @@ function coalesced(act) {
 /** The picture's side and the number of bars for a width of the view, in CSS pixels. */
 function measure(width) {
   const wide = width >= 640;
-  const side = wide ? clamp(Math.round(width * 0.4), 240, 560) : Math.min(width - 48, 560);
+  const side = wide ? clamp(Math.round(width * 0.4), 240, 560) : Math.min(width - 58, 560);
   return { wide, side };
 }
 

@@ -654,9 +654,18 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_bars_stand_out_from_the_ground(view_open, scheme):
-    page = view_open(small(), scheme=scheme)
+@pytest.mark.parametrize(
+    "body",
+    [
+        'data-jp-theme-light="true"',
+        'data-jp-theme-light="false"',
+        'class="vscode-dark"',
+        'class="vscode-light"',
+        "",
+    ],
+)
+def test_text_and_bars_stand_out_from_the_ground(view_open, body):
+    page = view_open(small(), body=body)
 
     def colour(name: str) -> str:
         return page.locator(".gcw").evaluate(
