@@ -194,6 +194,8 @@ class Controls:
             ipywidgets.FileUpload(description="Upload a picture", accept="image/*", multiple=False),
             "gradcam-upload",
         )
+        if self.upload.has_trait("tooltip"):  # from ipywidgets 8 on; the view names the button after its title
+            self.upload.tooltip = self.upload.description
         # Buttons without a text take their accessible name from their title, which is the tooltip.
         self.previous = _classed(
             ipywidgets.Button(icon="chevron-left", tooltip="Previous layer"), "gradcam-previous"

@@ -30,7 +30,7 @@ from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
-from gradcam_widget.targets import ClassLogit, name_target, probabilities
+from gradcam_widget.targets import BinaryLogit, ClassLogit, name_target, probabilities
 from gradcam_widget.widget.canvas import Canvas, Notice, Scene, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
@@ -124,7 +124,8 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._state = State(
             Offer(
                 pictures=names,
-                methods=tuple(METHODS),
+                # The view draws maps at layer size; the guided methods make theirs at the picture's pixels.
+                methods=tuple(row.name for row in METHODS.values() if "guided" not in row.needs),
                 colormaps=offered,
                 layers=self._layer_names,
                 check_target=self._check_target,
@@ -217,14 +218,16 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             raise ValueError(
                 explanation.diagnosis or "model: its scores are NaN or infinite for this picture; check its input"
             )
-        labels = class_labels(self.engine.class_names, scores.numel() if scores.ndim == 1 else 0)
+        labels = _classes(scores, self.engine.class_names)
         predictions = _predictions(scores, labels)
         target = _target(explanation, labels)
         new_picture = None
         if self._drawn is None or self._drawn.view.image_index != view.image_index:
             name = self._state.offer.pictures[view.image_index]
             new_picture = encode_picture(self.engine.picture(image), name)
-        contribution = _array(explanation.contribution)
+        # A method that weighs every cell by itself has no weights: its alpha is each channel's share already.
+        share = METHODS[view.method].alpha == "share"
+        contribution = _array(explanation.alpha if share else explanation.contribution)
         passes = _in_passes(self._spent)
         milliseconds = 1000 * (time.perf_counter() - started)
         scene = Scene(
@@ -256,7 +259,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 layer=layer.name,
                 classes=labels,
                 predictions=predictions,
-                target=target["index"],
+                target=None if callable(view.target) else target["index"],
                 target_label=target["label"],
             ),
         )
@@ -312,13 +315,12 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         both together are one backward pass.
         """
         drawn = self._drawn
-        if (
-            drawn is None
-            or self._failure is not None
-            or self._reached == (key := (drawn.view.image_index, drawn.view.target))
-        ):
+        if drawn is None or self._failure is not None or not METHODS[drawn.view.method].needs_gradient:
             return
-        self._reached = key
+        question = drawn.view.image_index, drawn.view.target
+        if question == self._reached:
+            return
+        self._reached = question
         try:
             image = self._input(drawn.view.image_index)
             first = self._layers_of(drawn.view.image_index)[0]
@@ -361,16 +363,17 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             )
 
     def _class_count(self, image_index: int) -> int | None:
-        """How many classes the model has; None where that cannot be known."""
+        """How many classes can be named by a number; None where that cannot be known."""
         if self._drawn is not None:
             return len(self._drawn.choices.classes) or None
         try:
             with self._lock, self._counted():
-                scores = self.engine.predict(self._input(image_index))
+                return (
+                    len(_classes(self.engine.predict(self._input(image_index)), self.engine.class_names)) or None
+                )
         except Exception:
             _log.debug("The number of classes is not known", exc_info=True)
             return None
-        return scores.numel() if scores.ndim == 1 else None
 
     def _class_of(self, target: object) -> int | None:
         """The class index of a target of the state, where it is a class."""
@@ -583,22 +586,41 @@ def _tables() -> dict[str, tuple[str, NDArray[np.uint8]]]:
     return {name: (render.COLORMAPS[name], render.table(name)) for name in ordered}
 
 
+def _classes(scores: Tensor, names: Sequence[str] | None) -> tuple[str, ...]:
+    """One label per class that an int can name; none where the scores are no list of classes.
+
+    A head with one score has a positive side, class 0; where both sides have names it is class 1.
+    """
+    if scores.numel() == 1:
+        return class_labels(names or ("positive",), 2 if names and len(names) == 2 else 1)
+    return class_labels(names, scores.numel() if scores.ndim == 1 else 0)
+
+
 def _predictions(scores: Tensor, labels: Sequence[str]) -> tuple[Prediction, ...]:
-    if scores.ndim != 1 or not labels:
+    """The most probable classes, the most probable first."""
+    if not labels:
         return ()
-    values, indices = probabilities(scores).topk(min(_PREDICTIONS, scores.numel()))
+    values = probabilities(scores.reshape(-1))
+    if scores.numel() == 1 and len(labels) == 2:
+        values = torch.cat([1 - values, values])
+    best, indices = values.topk(min(_PREDICTIONS, values.numel()))
     return tuple(
-        Prediction(index, labels[index], float(value))
-        for value, index in zip(values.tolist(), indices.tolist(), strict=True)
+        Prediction(index, labels[index], value)
+        for value, index in zip(best.tolist(), indices.tolist(), strict=True)
     )
 
 
 def _target(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]:
+    """What is explained, as the view takes it; the index is that of the class it is about, if any."""
     target = explanation.target
-    index = target.index if isinstance(target, ClassLogit) else None
+    index = getattr(target, "index", None)
+    if isinstance(target, BinaryLogit):
+        index = int(target.positive) if len(labels) == 2 else 0 if target.positive else None
+    index = index if isinstance(index, int) and index < len(labels) else None
+    named = isinstance(target, ClassLogit | BinaryLogit) and index is not None
     return {
         "index": index,
-        "label": labels[index] if index is not None and index < len(labels) else name_target(target),
+        "label": labels[index] if named and index is not None else name_target(target),
         "score": explanation.score,
         "probability": explanation.probability,
     }
@@ -622,12 +644,12 @@ def _in_words(error: Exception, device: torch.device, *, stale: bool) -> Notice:
     """What happened and what to do, for an error on the way to an explanation."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
-        return Notice(
-            "Out of memory",
-            f"The memory of {device} does not suffice for this picture and model. Choose a smaller picture, "
-            'close other widgets and notebooks, or compute elsewhere: GradCAMWidget(..., device="cpu").',
-            stale,
+        advice = (
+            f"The memory of {device} does not suffice for this selection. Choose a smaller picture, close other "
+            'notebooks, or compute elsewhere: GradCAMWidget(..., device="cpu").'
         )
+        said = text.removeprefix("memory: ") if text.startswith("memory: ") else ""  # by the engine, in words
+        return Notice("Out of memory", f"{said[:1].upper()}{said[1:]}." if said else advice, stale)
     if isinstance(error, (ValueError, TypeError, OSError)):
         return Notice("No explanation for this selection", text, stale)
     return Notice(

@@ -76,7 +76,7 @@ def test_every_control_is_named_by_its_label(desk: Desk) -> None:
     assert controls.target.description == "Class"
     assert controls.colormap.description == "Colour map"
     assert controls.opacity.description == "Opacity"
-    assert controls.upload.description == "Upload a picture"
+    assert controls.upload.description == controls.upload.tooltip == "Upload a picture"
     # Icons have no text, so the title is the accessible name.
     assert [(b.description, b.tooltip) for b in (controls.previous, controls.next)] == [
         ("", "Previous layer"),

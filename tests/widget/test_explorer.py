@@ -25,6 +25,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gradcam_widget.engine import GradCAM
+from gradcam_widget.methods import METHODS
+from gradcam_widget.targets import ClassProbability
 from gradcam_widget.widget import explorer
 from gradcam_widget.widget.explorer import GradCAMWidget, coverage
 
@@ -429,22 +431,76 @@ def test_pictures_of_all_kinds_and_their_names(make: Callable[..., GradCAMWidget
     assert make(images=batch)._controls.picture._options_labels == ("picture 1", "picture 2")
 
 
-def test_models_without_names_and_with_one_output(make: Callable[..., GradCAMWidget]) -> None:
-    class Binary(Tiny):
-        class_names = None  # type: ignore[assignment]
+class Binary(Tiny):
+    """Only the first logit of Tiny: 4 times the mean of red; and with ``minus`` its negative."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x)[:, :1]
+    class_names: Any = None
+    minus = False
 
-    widget = make(Binary())
+    def forward(self, x: Tensor) -> Tensor:
+        logit = super().forward(x)[:, :1]
+        return -logit if self.minus else logit
+
+
+def test_models_without_names(make: Callable[..., GradCAMWidget]) -> None:
+    class Nameless(Tiny):
+        class_names: Any = None
+
+    widget = make(Nameless())
+    assert tuple(widget._controls.target.options)[-4:] == ("class 0", "class 1", "class 2", "class 3")
+    assert widget._canvas.scene["target"]["label"] == "class 0"
+    browser_sets(widget._controls.target, value="2")
+    assert (widget.target, widget._canvas.scene["target"]["label"]) == (2, "class 2")
+
+
+def test_one_output_without_names_has_a_positive_side(make: Callable[..., GradCAMWidget]) -> None:
+    widget = make(Binary(), red_left())
     scene = widget._canvas.scene
     # The only logit is 2; its sigmoid is the probability of the positive side.
-    assert scene["predictions"] == [
-        {"index": 0, "label": "class 0", "probability": pytest.approx(1 / (1 + math.exp(-2)))}
-    ]
-    assert scene["target"]["label"] == "class 0"
+    probability = pytest.approx(1 / (1 + math.exp(-2)))
+    assert scene["predictions"] == [{"index": 0, "label": "positive", "probability": probability}]
+    assert (scene["target"]["index"], scene["target"]["label"]) == (0, "positive")
+    assert scene["target"]["probability"] == probability
     browser_sets(widget._controls.target, value="1")
     assert "numbered 0 to 0" in widget._canvas.notice["message"]
+
+
+def test_one_output_with_two_names_has_two_sides(make: Callable[..., GradCAMWidget]) -> None:
+    model = Binary()
+    model.minus = True
+    widget = make(model, red_left(), class_names=["healthy", "ill"])
+    scene = widget._canvas.scene
+    # The logit is -2, so "ill", the positive side, has the probability sigmoid(-2), and "healthy" the rest.
+    ill = 1 / (1 + math.exp(2))
+    assert [(p["index"], p["label"]) for p in scene["predictions"]] == [(0, "healthy"), (1, "ill")]
+    assert [p["probability"] for p in scene["predictions"]] == pytest.approx([1 - ill, ill])
+    assert (scene["target"]["index"], scene["target"]["label"]) == (0, "healthy")
+    browser_says(widget._canvas, type="target", index=1)
+    assert widget._canvas.scene["target"]["label"] == "ill"
+    assert widget._canvas.scene["target"]["score"] == pytest.approx(-2)
+    assert widget._controls.target.value == "ill · 0.12"
+
+
+def test_a_target_about_a_class_marks_the_class_and_keeps_its_own_name(widget: GradCAMWidget) -> None:
+    widget.target = ClassProbability(1, "dog")
+    assert widget._canvas.scene["target"]["index"] == 1
+    assert widget._canvas.scene["target"]["label"] == "probability of dog"
+    assert widget._controls.target.value == "probability of dog"
+
+
+def test_where_alpha_is_a_share_it_is_the_contribution(widget: GradCAMWidget) -> None:
+    # HiResCAM at "pool" for "cat": the terms g A are alpha A of GradCAM, because g is the same in every cell;
+    # summed over the cells that is 1 * (1 + 1) for channel 0, and nothing for channel 1.
+    widget.method = "HiResCAM"
+    scene = widget._canvas.scene
+    assert decode(scene["alpha"]).tolist() == [2, 0]
+    assert decode(scene["contribution"]).tolist() == [2, 0]
+    assert scene["method"] == {"name": "HiResCAM", "weights": METHODS["HiResCAM"].meaning}
+
+
+def test_methods_whose_map_is_not_at_layer_size_are_not_offered(widget: GradCAMWidget) -> None:
+    with pytest.raises(ValueError, match=r"method: expected one of GradCAM, .*; got 'GuidedGradCAM'"):
+        widget.method = "GuidedGradCAM"
 
 
 # -- errors in words -------------------------------------------------------------------------------------------
@@ -518,13 +574,23 @@ def test_a_model_that_raises_is_shown_logged_and_left_behind(
 
 
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError()])
-def test_out_of_memory_says_what_to_do(make: Callable[..., GradCAMWidget], error: BaseException) -> None:
+@pytest.mark.parametrize("where", ["model", "widget"])
+def test_out_of_memory_says_what_to_do(
+    make: Callable[..., GradCAMWidget], monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
     model = Moody()
     widget = make(model)
-    model.error = error
+    if where == "model":
+        model.error = error
+    else:
+        monkeypatch.setattr(explorer, "encode_picture", fail)
     widget.image_index = 1
     assert widget._canvas.notice["title"] == "Out of memory"
-    assert "Choose a smaller picture" in widget._canvas.notice["message"]
+    assert "a smaller picture" in widget._canvas.notice["message"]
+    assert widget._canvas.notice["message"].startswith("The ")
     model.error = None
     widget.image_index = 0
     assert widget._canvas.notice == {}
