@@ -448,7 +448,7 @@ class GradCAM:
             if record.maps()[0].numel() < 2:
                 continue
             gradient = self._gradients(key, trace, target, [record])[record.index]
-            if gradient is not None and bool(gradient.any()):
+            if gradient is not None and bool(record.maps(gradient).any()):
                 grid = " × ".join(map(str, record.shape[1:]))
                 why = f"the last feature map with more than one cell ({grid})"
                 if skipped:
@@ -519,6 +519,7 @@ class GradCAM:
         with torch.inference_mode(False), torch.no_grad():
             score = float(target(output.clone()))
             activations = own.activations()
+            gradients = None if own.gradient is None else own.gradients()
             return _Map(
                 alpha=alpha.cpu(),
                 mean_activations=activations.flatten(1).mean(1).cpu(),
@@ -526,7 +527,7 @@ class GradCAM:
                 guided=guided[0].cpu() if guided else None,
                 score=score,
                 probability=_probability(target, output),
-                diagnosis=diagnose(signed, own.gradient, name_target(target), record.output.dtype),
+                diagnosis=diagnose(signed, gradients, name_target(target), record.output.dtype),
             )
 
     def _evidence(
