@@ -485,7 +485,8 @@ function picturePart({ tip, say, signal }) {
     element,
     /** Takes what is to be shown; `resize` draws it. */
     show(nextPicture, nextScene, failed) {
-      if (nextScene !== scene) clearProbe();
+      const sameGrid = scene && nextScene && scene.rows === nextScene.rows && scene.cols === nextScene.cols;
+      if (!sameGrid) clearProbe(); // else it stays where it is and reads the new map
       picture = nextPicture;
       scene = nextScene;
       const spoken = scene ? `Grad-CAM for ${scene.target.label} at ${scene.layer.name}` : "no map yet";
@@ -505,9 +506,10 @@ function picturePart({ tip, say, signal }) {
       const { width, height } = picture ?? { width: 1, height: 1 };
       const fit = (side * ratio) / Math.max(width, height);
       resizeCanvas(canvas, Math.max(1, Math.floor(width * fit)), Math.max(1, Math.floor(height * fit)), ratio);
-      clearProbe();
       enlarge();
       blend();
+      if (probe) showProbe(probe);
+      else tip.hide();
       return canvas.height / ratio;
     },
     /** Takes a colour table and an opacity; `blend` or `resize` draws them. */

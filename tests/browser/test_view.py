@@ -58,6 +58,11 @@ def view_browser() -> Iterator[Any]:
         browser.close()
 
 
+def next_frame(page: Any) -> None:
+    """What was to be drawn in the next frame is drawn."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 @pytest.fixture
 def view_open(view_browser: Any) -> Iterator[Callable[..., Any]]:
     """A function that opens a page around a state and waits for the first drawing; pages must raise no error."""
@@ -85,6 +90,8 @@ def view_open(view_browser: Any) -> Iterator[Callable[..., Any]]:
         page.set_content(page_html(sent, **page_parts))
         if drawn:
             page.wait_for_selector(".gcw[data-revision]")
+            page.wait_for_selector(".gradcam-widget[data-gcw-theme]")
+            next_frame(page)
         return page
 
     yield open_page
@@ -344,6 +351,19 @@ def test_the_pointer_reads_a_cell_and_the_tip_stays_beside_it(view_open, row, co
     assert tip["x"] + tip["width"] <= box["x"] + box["width"] or col == 1
     assert view["y"] <= tip["y"]
     page.mouse.move(2, 2)
+    assert page.locator(".gcw-probe").is_hidden()
+    assert page.locator(".gcw-tip").is_hidden()
+
+
+def test_the_probe_stays_on_its_cell_when_the_map_changes(view_open):
+    page = view_open(small())
+    box = page.locator(".gcw-picture").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.3)
+    receive(page, scene=scene(CAM[::-1], ALPHA, CONTRIBUTION, revision=2))
+    revision(page, 2)
+    assert page.locator(".gcw-tip").inner_text().split("\n") == ["cell (1, 1)", "0.18 of max", "value", "0.300"]
+    receive(page, scene=scene(CAM[:2], ALPHA, CONTRIBUTION, revision=3))
+    revision(page, 3)
     assert page.locator(".gcw-probe").is_hidden()
     assert page.locator(".gcw-tip").is_hidden()
 
@@ -643,7 +663,7 @@ def test_the_theme_follows_the_notebook_also_on_the_canvases(view_open):
     light = pixels(page, ".gcw-overview")[2, 2].tolist()
     page.evaluate("document.body.dataset.jpThemeLight = 'false'")
     page.wait_for_selector('.gcw[data-gcw-theme="dark"]')
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    next_frame(page)
     assert pixels(page, ".gcw-overview")[2, 2].tolist() != light or light[3] == 0
     assert [*pixels(page, ".gcw-overview")[40, 2, :3]] == [0x60, 0xA5, 0xFA]
 
