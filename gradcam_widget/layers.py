@@ -135,9 +135,12 @@ class CustomLayout:
         return maps[0]
 
 
-def kind_of(module: nn.Module) -> Kind:
-    """The kind of a module, by its class and, for attention, by its class's name."""
-    if isinstance(module, conv._ConvNd):
+def kind_of(module: nn.Module, path: str = "") -> Kind:
+    """The kind of a module, by its class and, for attention, by its class's name or its own.
+
+    A linear layer on tokens or channels-last maps is a convolution of one cell.
+    """
+    if isinstance(module, conv._ConvNd | nn.Linear):
         return "conv"
     if isinstance(module, _NORMS):
         return "norm"
@@ -146,7 +149,8 @@ def kind_of(module: nn.Module) -> Kind:
     if isinstance(module, _ACTIVATIONS):
         return "activation"
     name = type(module).__name__.lower()
-    if "attention" in name or "attn" in name:
+    own = path.rpartition(".")[2].lower()
+    if any(word in text for word in ("attention", "attn") for text in (name, own)):
         return "attention"
     if not any(True for _ in module.children()):
         if "norm" in name:

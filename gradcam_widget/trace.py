@@ -407,7 +407,7 @@ class _Run:
         picture = tuple(self.leaves[0].shape[2:])
         grids: list[tuple[int, ...]] = []
         records: list[Record] = []
-        self._attentions = [kept for kept in self._kept if kind_of(kept.module) == "attention"]
+        self._attentions = [kept for kept in self._kept if kind_of(kept.module, kept.name) == "attention"]
         for kept in self._kept:
             if kept.passed is not None and kept.passed._version > 0:
                 self.overwritten.add(kept.key)
@@ -422,7 +422,7 @@ class _Run:
                 continue
             if layout.order.startswith("channels"):
                 grids.append(layout.grid)
-            kind = kind_of(kept.module)
+            kind = kind_of(kept.module, kept.name)
             records.append(Record(kept.name, kept.call, kept.module, kind, kept.own, layout, len(records)))
         return records
 
@@ -438,11 +438,15 @@ class _Run:
         return None if found is None or self._is_of_heads(kept) else found
 
     def _is_of_heads(self, kept: _Kept) -> bool:
-        """Whether a four-dimensional output is (1, heads, tokens, ...) inside attention, and no picture."""
-        if kept.own.ndim != 4 or isinstance(kept.module, nn.Conv2d):
+        """Whether an output inside attention is no picture: heads by tokens, or queries, keys and values."""
+        if isinstance(kept.module, nn.Conv2d):
             return False
         for other in self._attentions:
             if not kept.name.startswith(other.name + "."):
+                continue
+            if isinstance(kept.module, nn.Linear):
+                return True
+            if kept.own.ndim != 4:
                 continue
             shape = other.own.shape
             tokens = {shape[1]} if other.own.ndim == 3 else {shape[1] * shape[2], shape[2] * shape[3]}
