@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]  # it has no types
@@ -84,7 +85,8 @@ class Choices:
         return wire.shorten(self.target_label)
 
 
-def class_labels(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+@lru_cache(maxsize=8)
+def class_labels(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
     """One label per class, all different: the name, with its index where several classes share it.
 
     Args:

@@ -586,7 +586,7 @@ def _tables() -> dict[str, tuple[str, NDArray[np.uint8]]]:
     return {name: (render.COLORMAPS[name], render.table(name)) for name in ordered}
 
 
-def _classes(scores: Tensor, names: Sequence[str] | None) -> tuple[str, ...]:
+def _classes(scores: Tensor, names: tuple[str, ...] | None) -> tuple[str, ...]:
     """One label per class that an int can name; none where the scores are no list of classes.
 
     A head with one score has a positive side, class 0; where both sides have names it is class 1.

@@ -221,7 +221,7 @@ def test_numbers_find_classes_without_names() -> None:
 
 
 def test_labels_of_classes_all_differ() -> None:
-    names = ["crane", "Crane", "dog", "crane (0)", "class 5"]
+    names = ("crane", "Crane", "dog", "crane (0)", "class 5")
     labels = class_labels(names, 6)
     assert labels == ("crane (0)", "Crane (1)", "dog", "crane (0) (3)", "class 5 (4)", "class 5 (5)")
     assert len({label.casefold() for label in labels}) == 6
