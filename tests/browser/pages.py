@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Locator, Page, WebSocket
+from playwright.sync_api import Locator, Page, WebSocket, expect
 from servers import Server
 
-# a notebook on a busy machine of two cores, not a measure of anything
+# milliseconds on a busy machine of two cores; no measure of anything
 PATIENCE = 60_000
+STARTING = 240_000
 
 
 class Notebook:
@@ -37,7 +38,7 @@ class Notebook:
         """Load the page and wait until the kernel is idle."""
         path = {"lab": f"lab/tree/{self.name}?reset", "notebook": f"notebooks/{self.name}"}[self.server.kind]
         self.page.goto(f"{self.server.url}/{path}")
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE)
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=STARTING)
         self.wait_idle()
         return self
 
@@ -45,7 +46,7 @@ class Notebook:
         """Wait until the kernel has nothing left to do."""
         self.page.wait_for_function(
             "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-            timeout=PATIENCE,
+            timeout=STARTING,
         )
 
     def run_all(self) -> Notebook:
@@ -58,7 +59,7 @@ class Notebook:
                 return cells.filter((cell) => cell.model.type === "code" && cell.model.sharedModel.source.trim())
                     .every((cell) => cell.model.executionCount);
             }""",
-            timeout=PATIENCE,
+            timeout=STARTING,
         )
         self.wait_idle()
         return self
@@ -98,7 +99,7 @@ class Message:
     """A widget message as it crossed the websocket.
 
     Args:
-        size: of the whole frame, in bytes.
+        size: content and binary parts, in bytes.
         data: the message's own data: method ("update", "custom", ...) and state.
         buffers: lengths of its binary parts.
     """
@@ -135,7 +136,7 @@ class Messages:
         parts = [frame[start:end] for start, end in itertools.pairwise(offsets)]
         if json.loads(parts[1])["msg_type"] == "comm_msg":
             lengths = tuple(len(part) for part in parts[5:])
-            into.append(Message(len(frame), json.loads(parts[4])["data"], lengths))
+            into.append(Message(len(parts[4]) + sum(lengths), json.loads(parts[4])["data"], lengths))
 
     def clear(self) -> None:
         """Forget what has been seen."""
@@ -143,8 +144,9 @@ class Messages:
         self.sent.clear()
 
     def carrying(self, trait: str) -> list[Message]:
-        """The received messages that set a trait of this name."""
-        return [message for message in self.received if trait in message.data.get("state", {})]
+        """The received messages that set a trait of this name (not those that tell the browser its own change)."""
+        updates = [message for message in self.received if message.data["method"] == "update"]
+        return [message for message in updates if trait in message.data["state"]]
 
 
 class Console:
@@ -167,6 +169,62 @@ class Console:
     def errors(self) -> list[str]:
         """What was reported and is not known."""
         return [text for text in self._seen if not any(re.search(known, text, re.DOTALL) for known in self.KNOWN)]
+
+
+class Explorer:
+    """The widget on a page, found as a user or a screen reader finds it: by its labels.
+
+    Args:
+        page: holds exactly one widget.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.root = page.locator(".gradcam-widget")
+        self.view = page.locator(".gcw")
+        self.title = page.locator(".gcw-title")
+        self.notice = page.locator(".gcw-notice[role=alert]")
+        self.picture = page.locator("canvas.gcw-picture")
+        self.tip = page.locator(".gcw-tip")
+
+    def control(self, label: str) -> Locator:
+        """A control by its accessible name."""
+        return self.root.get_by_label(label, exact=True)
+
+    def choose(self, label: str, beginning: str) -> None:
+        """Choose the entry of a dropdown that begins so."""
+        control = self.control(label)
+        # ipywidgets writes the spaces of an entry as spaces that do not break
+        entries = [entry.replace("\xa0", " ") for entry in control.locator("option").all_inner_texts()]
+        fitting = [index for index, entry in enumerate(entries) if entry.startswith(beginning)]
+        assert len(fitting) == 1, f"{beginning!r} fits {len(fitting)} of {entries}"
+        control.select_option(index=fitting[0])
+
+    def type_class(self, text: str) -> None:
+        """Type a class name and press Enter."""
+        self.control("Class").click()
+        self.control("Class").fill(text)
+        self.control("Class").press("Enter")
+
+    def wait(self, target: str, layer: str, picture: str = "") -> None:
+        """Wait until picture and bars are drawn for this class and layer."""
+        expect(self.title).to_have_text(f"αk for {target} at {layer}", timeout=PATIENCE)
+        label = re.compile(rf"^{re.escape(picture)}.*: Grad-CAM for {re.escape(target)} at {re.escape(layer)}$")
+        expect(self.picture).to_have_attribute("aria-label", label, timeout=PATIENCE)
+        self.page.wait_for_function(
+            "() => { const view = document.querySelector('.gcw'); return view && view.dataset.revision; }"
+        )
+
+    def bars(self) -> dict[int, float]:
+        """The bars from top to bottom: channel -> alpha."""
+        rows = self.page.locator(".gcw-bar").evaluate_all(
+            "bars => bars.map((bar) => [bar.dataset.channel, bar.dataset.alpha])"
+        )
+        return {int(channel): float(alpha) for channel, alpha in rows}
+
+    def revision(self) -> int:
+        """Of the scene on show."""
+        return int(self.view.get_attribute("data-revision") or 0)
 
 
 def pixels(canvas: Locator) -> np.ndarray[Any, np.dtype[np.uint8]]:
