@@ -236,7 +236,6 @@ def test_maps_are_the_same_under_any_ambient_mode(name, mode):
         assert torch.equal(outside[layer].signed_cam, inside[layer].signed_cam)
 
 
-@pytest.mark.xfail(strict=True, reason="B15: answers given under inference_mode are inference tensors")
 def test_answers_given_under_inference_mode_may_be_changed_freely():
     with torch.inference_mode():
         found = GradCAM(build("plain")).explain(X, 1, "3")
@@ -377,9 +376,7 @@ class TroubleError(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError, KeyboardInterrupt, MemoryError, TroubleError, SystemExit, GeneratorExit]
-)
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, TroubleError, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("question", ["explain the default", "explain", "explain_layers", "explain_batch"])
 def test_untouched_after_an_error_in_the_forward_pass(error, question):
     model = Failing("forward", error("in the model"))
@@ -408,6 +405,37 @@ def test_untouched_after_an_error_in_the_backward_pass(error, question):
     assert cam.predict(X).shape == (5,)
     model.where = "nowhere"
     cam.close()
+    assert torch.equal(cam.explain(X, 1, "body.conv").alpha, GradCAM(model).explain(X, 1, "body.conv").alpha)
+
+
+B23 = pytest.mark.xfail(
+    strict=True, reason="B23: running out of memory on the way to the layer is not said in words"
+)
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize(
+    ("question", "where"),
+    [
+        pytest.param(
+            question,
+            where,
+            marks=[B23] * (where == "backward" and question in ("explain the default", "explain_layers")),
+        )
+        for question in FAILING_QUESTIONS
+        for where in ("forward", "backward")
+    ],
+)
+def test_untouched_and_said_when_memory_runs_out(question, where, error):
+    model = Failing(where, error("in the model"))
+    cam = GradCAM(model)
+    with (
+        untouched(model),
+        pytest.raises(MemoryError, match="memory: the cpu has not enough .* Use a smaller picture"),
+    ):
+        FAILING_QUESTIONS[question](cam)
+    cam.close()
+    model.where = "nowhere"
     assert torch.equal(cam.explain(X, 1, "body.conv").alpha, GradCAM(model).explain(X, 1, "body.conv").alpha)
 
 
@@ -495,7 +523,8 @@ class Writes(nn.Module):
 
 
 B8 = pytest.mark.xfail(
-    strict=True, reason="B8: buffers written through .data, added, or set from None are not put back"
+    strict=True,
+    reason="B8: a buffer deleted in forward comes back last, one whose .data is replaced at another address",
 )
 
 
@@ -506,10 +535,10 @@ B8 = pytest.mark.xfail(
         "replaced",
         "to None",
         pytest.param("deleted", marks=B8),
-        pytest.param("from None", marks=B8),
-        pytest.param("data", marks=B8),
+        "from None",
+        "data",
         pytest.param("data replaced", marks=B8),
-        pytest.param("registered", marks=B8),
+        "registered",
     ],
 )
 def test_a_model_that_writes_to_its_buffers(how):
@@ -558,8 +587,6 @@ def hooked(model: nn.Module) -> None:
     model.body[1].register_forward_hook(lambda module, args, output: output * torch.arange(6.0).view(1, -1, 1, 1))
 
 
-B3 = pytest.mark.xfail(strict=True, reason="B3: this change of the model is not noticed")
-
 CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "optimiser step": step,
     "load_state_dict": lambda m: m.load_state_dict({k: v * 2 for k, v in m.state_dict().items()}),
@@ -574,10 +601,9 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "vector_to_parameters": to_vector,
     "a hook": hooked,
 }
-UNSEEN = ("a parameter where None was", "a module more", "new data", "vector_to_parameters", "a hook")
 
 
-@pytest.mark.parametrize("change", [pytest.param(name, marks=[B3] * (name in UNSEEN)) for name in CHANGES])
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_model_is_explained_anew(change):
     model = Weighted().eval()
     cam = GradCAM(model)
@@ -621,12 +647,9 @@ WRITES: dict[str, Callable[[Tensor], object]] = {
     "new data": lambda image: setattr(image, "data", image * 0.3),
     "dlpack": lambda image: np.multiply(np.from_dlpack(image), 0.3, out=np.from_dlpack(image)),
 }
-B4 = pytest.mark.xfail(strict=True, reason="B4: writing past torch's versions is not noticed")
 
 
-@pytest.mark.parametrize(
-    "write", [pytest.param(name, marks=[B4] * (name in ("data", "new data", "dlpack"))) for name in WRITES]
-)
+@pytest.mark.parametrize("write", WRITES)
 def test_a_changed_tensor_is_a_new_picture(write):
     image = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(6))
     model = Weighted().eval()
@@ -690,7 +713,6 @@ def test_the_input_is_untouched():
     assert torch.equal(found.alpha, GradCAM(build("plain")).explain(kept * 2 + 1, 1, "0").alpha)
 
 
-@pytest.mark.xfail(strict=True, reason="B2: a target that works in place writes to the kept scores")
 def test_a_target_that_works_in_place_changes_no_later_answer():
     cam = GradCAM(build("plain"))
     scores = cam.predict(X)
@@ -745,7 +767,6 @@ def test_threads_mixing_all_calls_get_the_right_answers():
     assert wrong == []
 
 
-@pytest.mark.xfail(strict=True, reason="B7: the check of layer= reads what is kept without the lock")
 def test_an_eviction_by_another_thread_between_two_looks():
     # Another thread closes the engine after this one saw that there is a latest picture.
     cam = GradCAM(build("plain"))
