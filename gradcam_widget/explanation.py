@@ -5,16 +5,14 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from gradcam_widget.heatmap import as_heatmap
 from gradcam_widget.layers import Layer
+from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import Target
 
-__all__ = ["Explanation", "as_heatmap"]
-
-_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+__all__ = ["Explanation"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +55,11 @@ class Explanation:
 
     @property
     def contribution(self) -> Tensor:
-        """(K,) alpha times the mean activation: what each channel adds to the mean of the signed cam."""
+        """(K,) what each channel adds to the mean of the signed cam: alpha times the mean activation, or alpha
+        over the number of cells for the methods whose alpha is the sum of the channel's terms.
+        """
+        if METHODS[self.method].alpha == "share":
+            return self.alpha / self.signed_cam.numel()
         return self.alpha * self.mean_activations
 
     @property
@@ -74,19 +76,6 @@ class Explanation:
         """
         cam = self.cam
         return as_heatmap(cam, _check_size(self.picture if size is None else size, cam.ndim, self.picture))
-
-
-def as_heatmap(cam: Tensor, size: tuple[int, ...]) -> Tensor:
-    """A cam (*grid), nowhere negative, over a picture (*size), in [0, 1]: divided by its maximum and upsampled
-    linearly along each axis (align_corners=False). All zeros for a cam that is empty or not finite.
-    """
-    highest = cam.max()
-    if not torch.isfinite(highest) or highest <= 0:
-        return torch.zeros(size, dtype=cam.dtype, device=cam.device)
-    scaled = F.interpolate(
-        cam[None, None] / highest, size=size, mode=_INTERPOLATION[cam.ndim], align_corners=False
-    )
-    return scaled[0, 0].clamp(0, 1)
 
 
 def _check_size(size: object, axes: int, picture: tuple[int, ...]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gradcam_widget.explanation import as_heatmap
+from gradcam_widget.heatmap import as_heatmap
 from gradcam_widget.targets import Target, finer
 
 __all__ = ["METHODS", "Method", "find_method"]

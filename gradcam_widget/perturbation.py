@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from gradcam_widget.heatmap import upsample
 from gradcam_widget.replay import Replay, Selector
 from gradcam_widget.targets import Target, select_output
 from gradcam_widget.trace import Record, Trace, undisturbed
@@ -63,11 +63,10 @@ def masked_scores(
     """
     first, *others = (tensor.detach() for tensor in trace.inputs)
     maps = record.maps()
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[maps.ndim - 1]
     scores = []
     for batch in _batches(maps.shape[0], size, progress):
         chosen = maps[batch.start : batch.stop].float()
-        masks = F.interpolate(chosen[:, None], first.shape[2:], mode=mode, align_corners=False)
+        masks = upsample(chosen, tuple(first.shape[2:]))[:, None]
         low, high = masks.flatten(1).aminmax(dim=1)
         span = (high - low).view(-1, *[1] * (masks.ndim - 1))
         masks = torch.where(span > 0, (masks - low.view_as(span)) / span.clamp(min=1e-30), 0)

@@ -1,0 +1,62 @@
+"""The pictures of the README, taken from the running widget: ``make screenshots``.
+
+The quickstart's widget in JupyterLab, light and dark, at 1120 px and two device pixels per CSS pixel.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import chromium
+from pages import Notebook
+from playwright.sync_api import sync_playwright
+from servers import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+MARGIN = 12
+
+
+def main(target: Path, width: int = 1120) -> None:
+    """Write explorer-light.png and explorer-dark.png into a folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        root = Path(folder, "notebooks")
+        root.mkdir()
+        shutil.copy(ROOT / "notebooks" / "01_quickstart.ipynb", root)
+        server = Server("lab", root, Path(folder, "home")).start()
+        try:
+            browser = playwright.chromium.launch(executable_path=chromium.find(), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1700, "height": 1250}, device_scale_factor=2)
+            notebook = Notebook(page, server, "01_quickstart.ipynb").open()
+            notebook.command("application:toggle-left-area")
+            # The first code cell alone, so that the explorer is as a reader first meets it.
+            page.locator(".jp-CodeCell").first.click()
+            notebook.command("notebook:run-cell")
+            page.wait_for_selector(".gcw[data-revision]", timeout=240_000)
+            widget = page.locator(".gradcam-widget").first
+            widget.evaluate("(box, width) => { box.style.width = width + 'px'; }", width)
+            for dark in (False, True):
+                notebook.theme(dark)
+                page.wait_for_timeout(2500)
+                widget.scroll_into_view_if_needed()
+                page.mouse.move(5, 5)
+                box = widget.bounding_box()
+                assert box is not None
+                clip = {
+                    "x": box["x"] - MARGIN,
+                    "y": box["y"] - MARGIN,
+                    "width": box["width"] + 2 * MARGIN,
+                    "height": box["height"] + 2 * MARGIN,
+                }
+                page.screenshot(path=target / f"explorer-{'dark' if dark else 'light'}.png", clip=clip)
+            browser.close()
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images")
