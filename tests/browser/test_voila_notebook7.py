@@ -1,0 +1,52 @@
+"""The same explorer in Notebook 7 and in Voila: it is shown, and answers a change of layer and class."""
+
+from __future__ import annotations
+
+import pytest
+from pages import PATIENCE, STARTING, Explorer, Notebook, pixels, write_notebook
+from playwright.sync_api import expect
+
+SHOW = """from gradcam_widget import GradCAMWidget
+from gradcam_widget.models import demo_model, sample_images
+
+w = GradCAMWidget(demo_model(), sample_images())
+w"""
+
+
+@pytest.fixture(params=["notebook", "voila"])
+def explorer(request, serve, page, console):
+    """The widget in one of the front ends, with the console watched to the end."""
+    server = serve(request.param)
+    write_notebook(server.root / "explorer.ipynb", SHOW)
+    if request.param == "notebook":
+        Notebook(page, server, "explorer.ipynb").open().run_all()
+    else:
+        # each load of this address starts a kernel: it is loaded once
+        page.goto(f"{server.url}/voila/render/explorer.ipynb", timeout=STARTING)
+        page.wait_for_selector(".gcw[data-revision]", timeout=STARTING)
+    yield Explorer(page)
+    assert console.errors() == []
+
+
+def test_it_is_shown_and_answers_a_change_of_layer_and_class(explorer):
+    explorer.wait("Egyptian cat", "_swish:2", "chelsea")
+    first_bars, first_pixels = explorer.bars(), pixels(explorer.picture)
+    assert first_pixels[..., 3].min() == 255
+    assert first_pixels.std() > 10
+
+    explorer.choose("Layer", "_blocks.9._project_conv ·")
+    explorer.wait("Egyptian cat", "_blocks.9._project_conv")
+    second_bars, second_pixels = explorer.bars(), pixels(explorer.picture)
+    assert second_bars != first_bars
+    assert (second_pixels != first_pixels).mean() > 0.1
+
+    explorer.type_class("tabby")
+    explorer.wait("tabby", "_blocks.9._project_conv")
+    assert explorer.bars() != second_bars
+    assert (pixels(explorer.picture) != second_pixels).mean() > 0.1
+
+
+def test_an_impossible_choice_is_said_in_words(explorer):
+    explorer.wait("Egyptian cat", "_swish:2", "chelsea")
+    explorer.type_class("Egyptian dog")
+    expect(explorer.notice).to_contain_text("Egyptian dog", timeout=PATIENCE)
