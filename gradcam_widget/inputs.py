@@ -188,7 +188,8 @@ def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Te
             f"transform: expected it to return a float tensor (C, H, W); got {type(tensor).__name__}. "
             "Add ToTensor() or the like at its end"
         )
-    if not tensor.is_floating_point() or tensor.ndim not in (3, 4):
+    one = tensor.ndim == 3 or (tensor.ndim == 4 and tensor.shape[0] == 1)
+    if not tensor.is_floating_point() or not one or 0 in tensor.shape:
         raise ValueError(
             f"transform: expected it to return a float tensor (C, H, W); got {tensor.dtype} {tuple(tensor.shape)}"
         )

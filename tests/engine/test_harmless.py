@@ -431,7 +431,7 @@ def test_untouched_and_said_when_memory_runs_out(question, where, error):
     cam = GradCAM(model)
     with (
         untouched(model),
-        pytest.raises(MemoryError, match="memory: the cpu has not enough .* Use a smaller picture"),
+        pytest.raises(MemoryError, match=r"memory: the cpu has not enough .* Use a smaller picture"),
     ):
         FAILING_QUESTIONS[question](cam)
     cam.close()
