@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types clean help
+.PHONY: demo test lint types zoo screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -24,12 +24,19 @@ lint: $(VENV)/.dev ## style: ruff, and the formatting checked
 types: $(VENV)/.dev ## types: mypy, strict
 	$(BIN)/mypy
 
+zoo: $(VENV)/.test ## explain every architecture of torchvision and timm, and write docs/zoo.md
+	$(BIN)/python -m tests.zoo.zoo --write docs/zoo.md
+
+screenshots: $(VENV)/.test ## take the README's pictures from the running widget
+	@$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python tests/browser/screenshots.py
+
 clean: ## remove what was installed and built here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # the extras contain one another, so a larger one stands for the smaller ones too
 $(VENV)/.demo: pyproject.toml | $(BIN)/python

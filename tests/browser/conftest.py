@@ -46,15 +46,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 _FAILED = pytest.StashKey[bool]()
 
 
-# The scope is this folder, not the session: playwright keeps an event loop running in the main thread, and tests
+# The scope is a file, not the session: playwright keeps an event loop running in the main thread, and tests
 # elsewhere may want to run one of their own.
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     path = chromium.find()
     if path is None:
