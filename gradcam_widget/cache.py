@@ -40,6 +40,7 @@ class Cache:
         self.budget = budget
         self.bytes = 0
         self._values: OrderedDict[Hashable, tuple[Any, int, Hashable]] = OrderedDict()
+        self._roots: dict[Any, Any] = {}  # values that depend on no other, oldest first
         self._dependants: dict[Hashable, set[Hashable]] = {}
 
     def __len__(self) -> int:
@@ -70,7 +71,9 @@ class Cache:
             return
         self._values[key] = (value, size, parent)
         self.bytes += size
-        if parent is not None:
+        if parent is None:
+            self._roots[key] = value
+        else:
             self._dependants.setdefault(parent, set()).add(key)
             self._values.move_to_end(parent)
         while self.bytes > self.budget:
@@ -83,6 +86,7 @@ class Cache:
         if entry is None:
             return
         self.bytes -= entry[1]
+        self._roots.pop(key, None)
         if entry[2] is not None:
             self._dependants.get(entry[2], set()).discard(key)
         for dependant in self._dependants.pop(key, ()):
@@ -91,12 +95,17 @@ class Cache:
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()
+        self._roots.clear()
         self._dependants.clear()
         self.bytes = 0
 
     def keys(self) -> list[Hashable]:
         """All keys, least recently used first."""
         return list(self._values)
+
+    def roots(self) -> list[tuple[Any, Any]]:
+        """Keys and values that depend on no other, newest first."""
+        return list(self._roots.items())[::-1]
 
     def sizes(self) -> dict[Hashable, int]:
         """Bytes by key, least recently used first."""

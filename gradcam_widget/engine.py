@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,45 @@ class _Map:
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
+class _Latest:
+    """The tensor asked about last, so that asking again need not compare all of its values."""
+
+    def __init__(self, image: object, number: int) -> None:
+        self.number = number
+        self._image = image
+        self._version = image._version if _sees_writes(image) else None
+        self._sample = _sample(image) if _sees_writes(image) else None
+
+    def is_of(self, image: object) -> bool:
+        """Whether it is the same tensor, not written to since as far as torch records it.
+
+        Writes through ``.data`` are not recorded; a sample of the values catches those that change most of them.
+        """
+        return (
+            image is self._image
+            and _sees_writes(image)
+            and image._version == self._version
+            and self._sample is not None
+            and torch.equal(_sample(image), self._sample)
+        )
+
+
+def _sees_writes(image: object) -> TypeGuard[Tensor]:
+    # Memory shared with numpy can be written to behind torch's back; torch marks it as not resizable.
+    return (
+        isinstance(image, Tensor)
+        and not image.is_cuda
+        and not image.is_inference()
+        and image.untyped_storage().resizable()
+    )
+
+
+def _sample(image: Tensor) -> Tensor:
+    """About a thousand values, spread over the picture; a copy."""
+    flat = image.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // 1009)].clone()
+
+
 class GradCAM:
     """Grad-CAM of any PyTorch model, exact for the layer as named, without a trace on the model.
 
@@ -140,7 +179,7 @@ class GradCAM:
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._other_passes = Passes()
-        self._latest: int | None = None
+        self._latest: _Latest | None = None
 
     def __enter__(self) -> GradCAM:
         return self
@@ -351,25 +390,30 @@ class GradCAM:
 
     def _trace(self, image: object) -> tuple[int, Trace]:
         """The kept or new trace of a picture, and its number."""
+        if self._latest is not None and self._latest.is_of(image):
+            latest: Trace | None = self._cache.get(self._latest.number)
+            if latest is not None and latest.state.holds():
+                return self._latest.number, latest
         inputs = as_inputs(image, self.transform, self._spatial)
-        for key in reversed(self._cache.keys()):
-            if isinstance(key, int) and _is_trace_of(self._cache.peek(key), inputs):
-                self._latest = key
-                return key, self._cache.get(key)
+        for key, kept in self._cache.roots():
+            if _is_trace_of(kept, inputs):
+                self._cache.get(key)
+                self._latest = _Latest(image, key)
+                return key, kept
         for tensor in inputs:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise ValueError(
                     "image: it contains NaN or infinite values, for which no map can be computed; "
                     "check the transform and the file"
                 )
-        for key in self._cache.keys():  # noqa: SIM118 # a copy, since values are dropped
-            if isinstance(key, int) and not self._cache.peek(key).state.holds():
+        for key, kept in self._cache.roots():
+            if not kept.state.holds():
                 self._cache.drop(key)
         first = _tensor_of(self.model)
         trace = self._run(tuple(_place(tensor, first) for tensor in inputs))
         number = next(self._numbers)
         self._cache.put(number, trace, trace.bytes())
-        self._latest = number
+        self._latest = _Latest(image, number)
         return number, trace
 
     def _run(self, inputs: tuple[Tensor, ...]) -> Trace:
@@ -405,7 +449,7 @@ class GradCAM:
     def _check_layer(self, layer: object) -> str | nn.Module | None:
         if isinstance(layer, str):
             with self._lock:
-                trace: Trace | None = self._cache.peek(self._latest)
+                trace = None if self._latest is None else self._cache.peek(self._latest.number)
                 if trace is not None and layer in trace.by_name:
                     return layer  # the quick way; the whole check walks through the model
         return check_layer(layer, self.model)

@@ -13,7 +13,7 @@ from gradcam_widget.guided import guided_backpropagation
 from gradcam_widget.perturbation import Progress, ablated_scores, batch_size, masked_scores
 from gradcam_widget.replay import Replay, Selector
 from gradcam_widget.targets import Target, name_target
-from gradcam_widget.trace import Record, Trace, undisturbed_backward
+from gradcam_widget.trace import Record, Trace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,7 +77,7 @@ class Evidence:
     def curvature(self) -> Tensor:
         """The Hessian of y with respect to A, times A, (K, *grid); zero where y is linear in A."""
         own = self._record.output
-        with undisturbed_backward(self._model):
+        with self._trace.backward():
             (gradient,) = torch.autograd.grad(
                 scalar(self._target, self._trace), own, create_graph=True, allow_unused=True
             )
@@ -89,7 +89,7 @@ class Evidence:
 
     def head_weights(self) -> Tensor:
         """W[c], (K,): the class's weights where global average pooling and one linear layer follow the layer."""
-        with undisturbed_backward(self._model):
+        with self._trace.backward():
             node: Any = scalar(self._target, self._trace).grad_fn
         layer = self._record.output.grad_fn
         linear = 0

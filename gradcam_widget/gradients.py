@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradcam_widget.cache import Cache
 from gradcam_widget.targets import Target, name_target
-from gradcam_widget.trace import Record, Trace, undisturbed_backward
+from gradcam_widget.trace import Record, Trace
 
 __all__ = ["Gradients", "Passes", "scalar"]
 
@@ -72,7 +72,7 @@ class Gradients:
             for record in trace.records[lowest:highest]
             if record.index not in known and (start is None or trace.is_cut_off(record, start))
         ]
-        with undisturbed_backward(trace.model):
+        with trace.backward():
             root, seed = (scalar(target, trace), None) if start is None else (start.output, known[start.index])
             found = _grad(root, [record.output for record in wanted], seed)
         self.passes += 1

@@ -10,7 +10,7 @@ from torch import Tensor
 from gradcam_widget.gradients import scalar
 from gradcam_widget.graph import nodes_below
 from gradcam_widget.targets import Target
-from gradcam_widget.trace import Trace, undisturbed_backward
+from gradcam_widget.trace import Trace
 
 __all__ = ["guided_backpropagation"]
 
@@ -28,7 +28,7 @@ def guided_backpropagation(trace: Trace, target: Target) -> Tensor:
 
     Source: Springenberg et al., "Striving for Simplicity", arXiv 1412.6806, section 3.4.
     """
-    with undisturbed_backward(trace.model):
+    with trace.backward():
         value = scalar(target, trace)
         relus = [node for node in nodes_below(value.grad_fn) if type(node).__name__.startswith(_RELUS)]
         if not relus:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import operator
 import random
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
@@ -26,7 +28,6 @@ __all__ = [
     "first_tensor",
     "gradients_on",
     "undisturbed",
-    "undisturbed_backward",
     "with_first_tensor",
 ]
 
@@ -43,23 +44,17 @@ class ModelState:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        modules = list(model.modules())
+        self.modules = list(model.modules())
         self._places: list[dict[str, Any]] = [
-            place
-            for module in modules
-            for place in (module._modules, module._parameters, module._buffers)
-            if place
+            place for module in self.modules for place in (module._modules, module._parameters, module._buffers)
         ]
-        self._empty = [
-            place
-            for module in modules
-            for place in (module._modules, module._parameters, module._buffers)
-            if not place
+        self._lengths = list(map(len, self._places))
+        self._values = list(chain.from_iterable(map(dict.values, self._places)))
+        self._hooks = [
+            place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)
         ]
-        self._hooks = [place for module in modules for place in (module._forward_hooks, module._forward_pre_hooks)]
-        self._values = [tuple(place.items()) for place in self._places]
         self._hooked = list(map(tuple, self._hooks))
-        self._tensors = [value for place in self._places for value in place.values() if isinstance(value, Tensor)]
+        self._tensors = [value for value in self._values if isinstance(value, Tensor)]
         self._versioned = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = list(map(_VERSION, self._versioned))
         self._addresses = list(map(Tensor.data_ptr, self._tensors))
@@ -67,20 +62,20 @@ class ModelState:
     def holds(self) -> bool:
         """Whether nothing has changed since this state was taken."""
         # Runs at every look-up over hundreds of tensors, hence loops in C.
-        if any(self._empty) or list(map(_VERSION, self._versioned)) != self._versions:
-            return False
-        if list(map(Tensor.data_ptr, self._tensors)) != self._addresses:
-            return False
-        if list(map(tuple, self._hooks)) != self._hooked:
-            return False
-        return all(map(_same_items, self._places, self._values))
+        return (
+            list(map(_VERSION, self._versioned)) == self._versions
+            and list(map(len, self._places)) == self._lengths
+            and all(map(operator.is_, chain.from_iterable(map(dict.values, self._places)), self._values))
+            and list(map(Tensor.data_ptr, self._tensors)) == self._addresses
+            and list(map(tuple, self._hooks)) == self._hooked
+        )
+
+    def any_training(self) -> bool:
+        """Whether a module is in training mode."""
+        return any(map(_TRAINING, self.modules))
 
 
-def _same_items(place: dict[str, Any], items: tuple[tuple[str, Any], ...]) -> bool:
-    # Identity, not equality: == of tensors is no truth value.
-    return len(place) == len(items) and all(place.get(name, place) is value for name, value in items)
-
-
+_TRAINING = operator.attrgetter("training")
 _VERSION = operator.attrgetter("_version")
 
 
@@ -123,15 +118,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         for module, kept in buffers:
             _restore_buffers(module, kept)
         restore_random()
-
-
-@contextmanager
-def undisturbed_backward(model: nn.Module) -> Iterator[None]:
-    """As `undisturbed`, for what may run the model's code again, such as activation checkpointing; free of cost
-    where every module is in eval mode already.
-    """
-    with undisturbed(model) if any(module.training for module in model.modules()) else gradients_on():
-        yield
 
 
 def _snapshot(buffer: Tensor | None) -> tuple[int, Tensor] | None:
@@ -271,6 +257,12 @@ class Trace:
             self._dominators = Dominators(self.output.grad_fn, nodes)
         return self._dominators.of(record.index)
 
+    def backward(self) -> AbstractContextManager[None]:
+        """Around a backward pass: as `undisturbed`, since activation checkpointing runs the model's code again;
+        free of cost where every module is in eval mode.
+        """
+        return undisturbed(self.model) if self.state.any_training() else gradients_on()
+
     def bytes(self) -> int:
         """Bytes of the kept activations, each storage counted once."""
         sizes = {
@@ -280,8 +272,11 @@ class Trace:
         return sum(sizes.values())
 
     def _receptive_field(self, record: Record) -> tuple[int, ...] | None:
-        with undisturbed_backward(self.model):  # what a checkpoint saved is computed when it is looked at
+        with self.backward():  # what a checkpoint saved is computed when it is looked at
             return receptive_field(record.output, self.inputs[0], self._fields)
+
+
+_OVERWRITTEN: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
 
 
 class Tracer:
@@ -290,7 +285,8 @@ class Tracer:
     The hook keeps a layer's own output. Where a later operation works in place (a ReLU with ``inplace=True``,
     ``+=``), the layer's output is kept and a clone is passed on, so that the activations and the gradient both
     belong to the layer as named. The first pass clones everywhere and notes which clones were written to; later
-    passes clone only those, and start over if another layer turns out to be overwritten.
+    passes clone only those, and start over if another layer turns out to be overwritten. What was learnt of a
+    model is kept as long as the model, for all tracers.
 
     Attributes:
         runs: forward passes so far.
@@ -306,17 +302,16 @@ class Tracer:
         self.runs = 0
         self._selector = output
         self._layout = layout
-        self._overwritten: set[str] | None = None
         self._state: ModelState | None = None
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> Trace:
         """A trace of the model on its inputs, each (1, ...), on the model's device and of its dtype."""
         if self._state is None or not self._state.holds():
-            self._state, self._overwritten = ModelState(self.model), None
-        run = self._run(inputs, self._overwritten)
+            self._state = ModelState(self.model)
+        run = self._run(inputs, _OVERWRITTEN.get(self.model))
         if run.violated:
             run = self._run(inputs, None)
-        self._overwritten = run.overwritten
+        _OVERWRITTEN[self.model] = run.overwritten
         if not self._state.holds():
             # The pass itself wrote to a buffer, which has been put back; the versions have moved on.
             self._state = ModelState(self.model)
