@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,11 @@ from gradcam_widget.methods import Method, find_method
 from gradcam_widget.perturbation import Progress, report
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.targets import BinaryLogit, ClassLogit, Target, name_target, probabilities
-from gradcam_widget.trace import Record, Trace, Tracer
+from gradcam_widget.trace import Record, Trace, Tracer, autocast_off
 
 __all__ = ["GradCAM", "Memory", "Passes"]
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -231,22 +233,27 @@ class GradCAM:
 
     def predict(self, image: object) -> Tensor:
         """The model's scores for one picture, without the batch dimension: (num_classes,) logits on the CPU."""
-        with self._lock:
-            _, trace = self._trace(image)
-            with torch.inference_mode(False):
-                return exact(trace.output[0].detach()).cpu().clone()
+
+        def run() -> Tensor:
+            output = self._trace(image)[1].output[0].detach()
+            with self._plain_arithmetic():
+                return exact(output).cpu().clone()
+
+        return self._within_memory(run)
 
     def layers(self, image: object) -> tuple[Layer, ...]:
         """Every module call whose output is a feature map, in the order in which they ran."""
-        with self._lock:
-            return self._trace(image)[1].layers
+        return self._within_memory(lambda: self._trace(image)[1].layers)
 
     def default_layer(self, image: object, target: object = None) -> Layer:
         """The layer that ``layer=None`` stands for, with the reason in its ``why``."""
         wanted = check_target(target, self.class_names)
-        with self._lock:
+
+        def run() -> Layer:
             key, trace = self._trace(image)
             return self._default(key, trace, self._target(wanted, trace))[1]
+
+        return self._within_memory(run)
 
     def resolve_target(self, target: object) -> Target | None:
         """The target object that ``target=`` stands for, checked without running the model; None for None.
@@ -286,7 +293,8 @@ class GradCAM:
         row = find_method(method)
         wanted, place = check_target(target, self.class_names), self._check_layer(layer)
         _check_smooth(smooth, progress)
-        with self._lock:
+
+        def run() -> Explanation:
             key, trace = self._trace(image)
             what = self._target(wanted, trace)
             if place is None:
@@ -295,6 +303,8 @@ class GradCAM:
                 record = self._record(place, trace)
                 described = trace.layer(record)
             return self._explanation(key, trace, what, record, described, row, smooth, progress)
+
+        return self._within_memory(run)
 
     def explain_layers(
         self,
@@ -314,7 +324,8 @@ class GradCAM:
         row = find_method(method)
         wanted = check_target(target, self.class_names)
         places = None if layers is None else [self._check_layer(layer) for layer in several(layers, "layers")]
-        with self._lock:
+
+        def run() -> dict[str, Explanation]:
             key, trace = self._trace(image)
             what = self._target(wanted, trace)
             if places is None:
@@ -332,6 +343,8 @@ class GradCAM:
                 record.name: self._explanation(key, trace, what, record, trace.layer(record), row)
                 for record in records
             }
+
+        return self._within_memory(run)
 
     def explain_targets(
         self, image: object, targets: Iterable[object], layer: object = None, method: str = "GradCAM"
@@ -410,22 +423,11 @@ class GradCAM:
             if not kept.state.holds():
                 self._cache.drop(key)
         first = _tensor_of(self.model)
-        trace = self._run(tuple(_place(tensor, first) for tensor in inputs))
+        trace = self._tracer(tuple(_place(tensor, first) for tensor in inputs))
         number = next(self._numbers)
         self._cache.put(number, trace, trace.bytes())
         self._latest = _Latest(image, number)
         return number, trace
-
-    def _run(self, inputs: tuple[Tensor, ...]) -> Trace:
-        with self._memory_in_words(inputs):
-            try:
-                return self._tracer(inputs)
-            except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                # What is kept for other pictures may be all that is in the way.
-                self.close()
-                return self._tracer(inputs)
 
     def _target(self, target: Target | None, trace: Trace) -> Target:
         """The target once the output is known."""
@@ -522,8 +524,7 @@ class GradCAM:
         place = (key, "maps", target, record.index, method.name, smooth)
         kept: _Map | None = self._cache.get(place)
         if kept is None:
-            with self._memory_in_words(trace.inputs):
-                kept = self._map(key, trace, target, record, method, progress, smooth)
+            kept = self._map(key, trace, target, record, method, progress, smooth)
             self._cache.put(place, kept, kept.bytes(), parent=key)
         # Under the caller's inference_mode the copies would be inference tensors, which cannot be changed.
         with torch.inference_mode(False):
@@ -560,7 +561,7 @@ class GradCAM:
         else:
             alpha, signed, *guided = self._average(trace, target, record, method, smooth, progress)
         output = trace.output[0].detach()
-        with torch.inference_mode(False), torch.no_grad():
+        with self._plain_arithmetic():
             score = float(target(output.clone()))
             activations = own.activations()
             gradients = None if own.gradient is None else own.gradients()
@@ -599,7 +600,7 @@ class GradCAM:
     def _apply(self, method: Method, evidence: Evidence) -> tuple[Tensor, ...]:
         quantities = evidence.take(method.needs)
         self._other_passes += evidence.passes
-        with torch.inference_mode(False), torch.no_grad():
+        with self._plain_arithmetic():
             return method.function(**quantities)
 
     def _average(
@@ -615,7 +616,7 @@ class GradCAM:
         first, *others = (tensor.detach() for tensor in trace.inputs)
         sums: list[Tensor] = []
         for done, (copy, mirrored) in enumerate(smooth.copies(first), start=1):
-            other = self._run((copy, *others))
+            other = self._tracer((copy, *others))
             alone = Gradients(Cache(0))
             evidence = self._evidence(0, other, target, other.by_name[record.name], method, alone, None)
             alpha, *maps = self._apply(method, evidence)
@@ -626,20 +627,35 @@ class GradCAM:
         return tuple(total / smooth.passes for total in sums)
 
     @contextmanager
-    def _memory_in_words(self, inputs: tuple[Tensor, ...]) -> Iterator[None]:
-        try:
+    def _plain_arithmetic(self) -> Iterator[None]:
+        """No gradients, no inference tensors, no autocast, whatever the caller's modes."""
+        with torch.inference_mode(False), torch.no_grad(), autocast_off(self.device.type):
             yield
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            kept = self.memory().total
+
+    def _within_memory(self, work: Callable[[], _Result]) -> _Result:
+        """The result of some work under the lock. If memory runs out, what is kept is freed and the work is tried
+        once more, since that may be all that was in the way; then the error is said in words.
+        """
+        with self._lock:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            freed = self.memory().total
             self.close()
-            size = " × ".join(map(str, inputs[0].shape))
-            raise MemoryError(
-                f"memory: the {inputs[0].device.type} has not enough for an input of {size} with all feature maps "
-                f"of {type(self.model).__name__} kept; {kept / 1e6:.0f} MB kept for other pictures were freed. "
-                "Use a smaller picture, a smaller model, half precision or device='cpu'"
-            ) from error
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self.close()
+                size = " × ".join(map(str, self._tracer.size))
+                raise MemoryError(
+                    f"memory: the {self.device.type} has not enough for an input of {size} with all feature maps "
+                    f"of {type(self.model).__name__} kept; {freed / 1e6:.0f} MB kept for other pictures were "
+                    "freed first. Use a smaller picture, a smaller model, half precision or device='cpu'"
+                ) from error
 
 
 _NO_MAPS = (

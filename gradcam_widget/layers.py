@@ -180,6 +180,7 @@ def find_layout(
         last: whether the module is known to normalise or mix the last axis (LayerNorm, Linear), which settles
             what is ambiguous by shape alone.
     """
+    grids = list(grids)
     if not shape or shape[0] != 1 or 0 in shape:
         return None
     spatial = len(picture)
@@ -187,12 +188,14 @@ def find_layout(
         first, final = tuple(shape[2:]), tuple(shape[1:-1])
         if spatial != 2:
             return Layout("channels first", first)
-        fits_first, fits_last = _same_aspect(first, picture), _same_aspect(final, picture)
+        seen = set(grids)
+        fits_first = first in seen or _same_aspect(first, picture)
+        fits_last = final in seen or _same_aspect(final, picture)
         if fits_last and (last or not fits_first):
             return Layout("channels last", final)
         return Layout("channels first", first) if fits_first else None
     if len(shape) == 3 and spatial == 2:
-        return _token_layout(shape[1], picture, list(grids))
+        return _token_layout(shape[1], picture, grids)
     return None
 
 

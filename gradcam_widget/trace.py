@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import padding
+from torch.nn.modules import batchnorm, conv, padding, pooling
 
 from gradcam_widget.graph import Dominators, receptive_field
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout, find_layout, kind_of
@@ -25,6 +25,7 @@ __all__ = [
     "Record",
     "Trace",
     "Tracer",
+    "autocast_off",
     "first_tensor",
     "gradients_on",
     "undisturbed",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _PADDINGS = tuple(getattr(padding, name) for name in padding.__all__)  # their cells lie outside of the picture
+_CHANNELS_FIRST = (conv._ConvNd, batchnorm._BatchNorm, *(getattr(pooling, name) for name in pooling.__all__))
 _IDENTITIES = ("Identity", "Dropout", "StochasticDepth", "DropPath", "DropBlock", "FeatureAlphaDropout")
 
 
@@ -100,50 +102,64 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     flags = [(module, module.training) for module in modules]
-    buffers = [
-        (module, {name: (buffer, _snapshot(buffer)) for name, buffer in module._buffers.items()})
-        for module in modules
-    ]
+    buffers = [_Buffers(module) for module in modules]
     restore_random = _random_state()
     try:
         for module, training in flags:
             if training:
                 module.training = False
-        with gradients_on(), _autocast_off(model):
+        with gradients_on(), autocast_off(_kind_of_device(model)):
             yield
     finally:
         for module, training in flags:
             if module.training is not training:
                 module.training = training
-        for module, kept in buffers:
-            _restore_buffers(module, kept)
+        for kept in buffers:
+            kept.restore()
         restore_random()
 
 
-def _snapshot(buffer: Tensor | None) -> tuple[int, Tensor] | None:
-    return None if buffer is None else (_version(buffer), buffer.detach().clone())
+class _Buffers:
+    """A module's buffers as they were: the same objects, order, addresses and bits."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._items = dict(module._buffers)
+        self._passing = set(module._non_persistent_buffers_set)
+        self._kept = [
+            (buffer, _version(buffer), buffer.data, buffer.detach().clone())
+            for buffer in self._items.values()
+            if buffer is not None
+        ]
+
+    def restore(self) -> None:
+        """Put them back, touching only what has changed."""
+        place = self._module._buffers
+        if list(map(id, place.values())) != list(map(id, self._items.values())) or list(place) != list(
+            self._items
+        ):
+            place.clear()
+            place.update(self._items)
+            self._module._non_persistent_buffers_set.intersection_update(self._passing)
+            self._module._non_persistent_buffers_set.update(self._passing)
+        for buffer, version, memory, value in self._kept:
+            if buffer.data_ptr() != memory.data_ptr():
+                buffer.data = memory
+            # Writes through .data leave the version alone.
+            if _version(buffer) != version or not torch.equal(buffer, value):
+                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+                    buffer.copy_(value)
 
 
-def _restore_buffers(module: nn.Module, kept: dict[str, tuple[Tensor | None, tuple[int, Tensor] | None]]) -> None:
-    for name in [name for name in module._buffers if name not in kept]:
-        del module._buffers[name]
-        module._non_persistent_buffers_set.discard(name)
-    for name, (buffer, snapshot) in kept.items():
-        if module._buffers.get(name) is not buffer:
-            module._buffers[name] = buffer
-        if buffer is None or snapshot is None:
-            continue
-        version, value = snapshot
-        # Writes through .data leave the version alone.
-        if _version(buffer) != version or not torch.equal(buffer, value):
-            with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-                buffer.copy_(value)
+def _kind_of_device(model: nn.Module) -> str:
+    return next((tensor.device.type for tensor in model.parameters()), "cpu")
 
 
-def _autocast_off(model: nn.Module) -> AbstractContextManager[Any]:
-    """Autocast would make a map depend on where it was asked for."""
-    kind = next((tensor.device.type for tensor in model.parameters()), "cpu")
-    return torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else nullcontext()
+def autocast_off(device: str) -> AbstractContextManager[Any]:
+    """Autocast off inside: it would make a map depend on where it is asked for. ``device`` is a type: "cuda"."""
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def _random_state() -> Callable[[], None]:
@@ -261,7 +277,7 @@ class Trace:
         """Around a backward pass: as `undisturbed`, since activation checkpointing runs the model's code again;
         free of cost where every module is in eval mode.
         """
-        return undisturbed(self.model) if self.state.any_training() else gradients_on()
+        return undisturbed(self.model) if self.state.any_training() else _backward_modes(self.output.device.type)
 
     def bytes(self) -> int:
         """Bytes of the kept activations, each storage counted once."""
@@ -279,6 +295,12 @@ class Trace:
 _OVERWRITTEN: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
 
 
+@contextmanager
+def _backward_modes(device: str) -> Iterator[None]:
+    with gradients_on(), autocast_off(device):
+        yield
+
+
 class Tracer:
     """Runs forward passes of one model and learns from the first one which layers are overwritten in place.
 
@@ -290,6 +312,7 @@ class Tracer:
 
     Attributes:
         runs: forward passes so far.
+        size: of the last (first) input.
     """
 
     def __init__(
@@ -300,6 +323,7 @@ class Tracer:
     ) -> None:
         self.model = model
         self.runs = 0
+        self.size: tuple[int, ...] = ()
         self._selector = output
         self._layout = layout
         self._state: ModelState | None = None
@@ -319,6 +343,7 @@ class Tracer:
 
     def _run(self, inputs: tuple[Tensor, ...], clone: set[str] | None) -> _Run:
         self.runs += 1
+        self.size = tuple(inputs[0].shape)
         return _Run(self.model, inputs, clone, self._selector, self._layout)
 
 
@@ -428,6 +453,9 @@ class _Run:
         custom = None if self._layout is None else CustomLayout.of(self._layout, kept.own, len(picture))
         if custom is not None:
             return custom
+        if isinstance(kept.module, _CHANNELS_FIRST) and kept.own.ndim == len(picture) + 2:
+            # Whatever its aspect: strides may differ along the axes.
+            return Layout("channels first", tuple(kept.own.shape[2:])) if kept.own.shape[0] == 1 else None
         last = isinstance(kept.module, nn.LayerNorm | nn.Linear)
         found = find_layout(tuple(kept.own.shape), picture, grids, last=last)
         return None if found is None or self._is_of_heads(kept) else found
