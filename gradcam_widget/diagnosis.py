@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,14 +19,14 @@ def diagnose(signed_cam: Tensor, gradients: Tensor | None, target: str, dtype: t
         target: how the target is called.
         dtype: of the model.
     """
-    if not bool(torch.isfinite(signed_cam).all()):
+    lowest, highest = (float(value) for value in signed_cam.aminmax())
+    if not math.isfinite(highest - lowest):
         return "The map has NaN or infinite values: the activations or gradients overflow at this layer."
-    if gradients is not None and not bool(gradients.any()):
+    if highest <= 0 and gradients is not None and not bool(gradients.any()):
         return (
             f"The gradient of {target} is zero everywhere at this layer: nothing here changes the score. "
             "Choose another layer."
         )
-    highest, lowest = float(signed_cam.max()), float(signed_cam.min())
     if highest <= 0:
         return (
             f"No positive evidence for {target} at this layer: the map is negative or zero everywhere. "

@@ -118,9 +118,9 @@ def _sees_writes(image: object) -> TypeGuard[Tensor]:
 
 
 def _sample(image: Tensor) -> Tensor:
-    """About a thousand values, spread over the picture; a copy."""
+    """Some sixty values, spread over the picture; a copy."""
     flat = image.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // 1009)].clone()
+    return flat[:: max(1, flat.numel() // 61)].clone()
 
 
 class GradCAM:
@@ -236,7 +236,7 @@ class GradCAM:
 
         def run() -> Tensor:
             output = self._trace(image)[1].output[0].detach()
-            with self._plain_arithmetic():
+            with _plain_arithmetic(output):
                 return exact(output).cpu().clone()
 
         return self._within_memory(run)
@@ -561,7 +561,7 @@ class GradCAM:
         else:
             alpha, signed, *guided = self._average(trace, target, record, method, smooth, progress)
         output = trace.output[0].detach()
-        with self._plain_arithmetic():
+        with _plain_arithmetic(output):
             score = float(target(output.clone()))
             activations = own.activations()
             gradients = None if own.gradient is None else own.gradients()
@@ -600,7 +600,7 @@ class GradCAM:
     def _apply(self, method: Method, evidence: Evidence) -> tuple[Tensor, ...]:
         quantities = evidence.take(method.needs)
         self._other_passes += evidence.passes
-        with self._plain_arithmetic():
+        with _plain_arithmetic(evidence.activations()):
             return method.function(**quantities)
 
     def _average(
@@ -625,12 +625,6 @@ class GradCAM:
             sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
             report(progress, done, smooth.passes)
         return tuple(total / smooth.passes for total in sums)
-
-    @contextmanager
-    def _plain_arithmetic(self) -> Iterator[None]:
-        """No gradients, no inference tensors, no autocast, whatever the caller's modes."""
-        with torch.inference_mode(False), torch.no_grad(), autocast_off(self.device.type):
-            yield
 
     def _within_memory(self, work: Callable[[], _Result]) -> _Result:
         """The result of some work under the lock. If memory runs out, what is kept is freed and the work is tried
@@ -685,6 +679,13 @@ def _probability(target: Target, output: Tensor) -> float | None:
     if isinstance(index, int) and output.ndim == 1:
         return float(probabilities(output)[index])
     return None
+
+
+@contextmanager
+def _plain_arithmetic(tensor: Tensor) -> Iterator[None]:
+    """No gradients, no inference tensors, no autocast on a tensor's device, whatever the caller's modes."""
+    with torch.inference_mode(False), torch.no_grad(), autocast_off(tensor.device.type):
+        yield
 
 
 def _check_smooth(smooth: object, progress: object) -> None:

@@ -9,6 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -55,7 +56,9 @@ class ModelState:
         self._hooks = [
             place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)
         ]
-        self._hooked = list(map(tuple, self._hooks))
+        self._hook_counts = list(map(len, self._hooks))
+        self._hooked = [place for place in self._hooks if place]
+        self._hook_names = list(map(tuple, self._hooked))
         self._tensors = [value for value in self._values if isinstance(value, Tensor)]
         self._versioned = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = list(map(_VERSION, self._versioned))
@@ -69,7 +72,8 @@ class ModelState:
             and list(map(len, self._places)) == self._lengths
             and all(map(operator.is_, chain.from_iterable(map(dict.values, self._places)), self._values))
             and list(map(Tensor.data_ptr, self._tensors)) == self._addresses
-            and list(map(tuple, self._hooks)) == self._hooked
+            and list(map(len, self._hooks)) == self._hook_counts
+            and list(map(tuple, self._hooked)) == self._hook_names
         )
 
     def any_training(self) -> bool:
@@ -237,7 +241,7 @@ class Trace:
         self.by_name = {record.name: record for record in records}
         self._dominators: Dominators | None = None
         self._fields: dict[Any, Any] = {}
-        self._layers: tuple[Layer, ...] | None = None
+        self._described: dict[int, Layer] = {}
 
     @property
     def picture(self) -> tuple[int, ...]:
@@ -247,13 +251,16 @@ class Trace:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """All feature maps in the order in which they were made."""
-        if self._layers is None:
-            self._layers = tuple(self.layer(record) for record in self.records)
-        return self._layers
+        return tuple(self.layer(record) for record in self.records)
 
     def layer(self, record: Record, why: str = "") -> Layer:
         """The public description of a record."""
-        return Layer(record.name, record.kind, record.shape, self._receptive_field(record), record.call, why)
+        known = self._described.get(record.index)
+        if known is None:
+            field = self._receptive_field(record)
+            known = Layer(record.name, record.kind, record.shape, field, record.call)
+            self._described[record.index] = known
+        return replace(known, why=why) if why else known
 
     def resume_point(self, record: Record, known: Callable[[Record], bool]) -> Record | None:
         """The nearest known record that every path from the output to ``record`` runs through, or None.
