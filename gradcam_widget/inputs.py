@@ -6,18 +6,19 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from PIL import Image  # costs more than the rest of the engine, so it is imported where a picture comes in
 
 __all__ = ["IMAGENET", "Preprocess", "as_inputs", "load_picture", "own_transform", "pixels"]
 
-Transform = Callable[[Image.Image], Tensor]
+Transform = Callable[["Image.Image"], Tensor]
 
-_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ACCEPTED = (
     "a float tensor (C, H, W) or (1, C, H, W), a PIL image, a uint8 array (H, W, 3), a path, "
     "or a tuple of tensors for a model with several inputs"
@@ -44,10 +45,12 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The picture as a float32 tensor (3, height, width), normalised."""
+        from PIL import Image
+
         height, width = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
         scale = max(self.resize / min(image.size), width / image.width, height / image.height)
         size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-        image = image.convert("RGB").resize(size, _RESAMPLE[self.interpolation])
+        image = image.convert("RGB").resize(size, Image.Resampling[self.interpolation.upper()])
         left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))
         values = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
@@ -96,6 +99,8 @@ def load_picture(image: object) -> Image.Image:
             and a file that is not a picture.
         FileNotFoundError: for a missing file.
     """
+    from PIL import Image
+
     if isinstance(image, (str, Path)):
         return _open(Path(image))
     if isinstance(image, np.ndarray):
@@ -109,6 +114,8 @@ def load_picture(image: object) -> Image.Image:
 
 
 def _open(path: Path) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
     if not path.is_file():
         raise FileNotFoundError(f"image: there is no file {str(path)!r}; check the path")
     try:
@@ -129,6 +136,8 @@ def _open(path: Path) -> Image.Image:
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    from PIL import Image
+
     if array.dtype != np.uint8:
         raise ValueError(
             f"image: an array is taken as a photograph and must have dtype uint8 (0 to 255); "
@@ -142,6 +151,8 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
 
 
 def _rgb(image: Image.Image, what: str) -> Image.Image:
+    from PIL import Image, ImageOps
+
     if 0 in image.size:
         raise ValueError(f"{what}: expected a picture with pixels; got {image.width} x {image.height}")
     image = ImageOps.exif_transpose(image)
