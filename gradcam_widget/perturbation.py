@@ -38,11 +38,13 @@ def ablated_scores(
     """
     own = record.output.detach()
     channels = record.shape[0]
+    # Where in the output each channel lies: a user's layout may return a copy, into which zeros would be lost.
+    places = record.layout.maps(torch.arange(own.numel(), device=own.device).view(own.shape)).flatten(1)
     scores = []
     for batch in _batches(channels, size, progress):
-        outputs = own.expand(len(batch), *own.shape[1:]).clone()
+        outputs = own.expand(len(batch), *own.shape[1:]).contiguous()
         for row, channel in enumerate(batch):
-            record.layout.maps(outputs[row : row + 1])[channel] = 0
+            outputs[row].view(-1)[places[channel]] = 0
         scores.append(_values(target, replay(outputs)))
     value = _values(target, trace.output.detach())[0]
     return value, torch.cat(scores)
@@ -65,7 +67,7 @@ def masked_scores(
     maps = record.maps()
     scores = []
     for batch in _batches(maps.shape[0], size, progress):
-        chosen = maps[batch.start : batch.stop].float()
+        chosen = _exact(maps[batch.start : batch.stop])
         masks = upsample(chosen, tuple(first.shape[2:]))[:, None]
         low, high = masks.flatten(1).aminmax(dim=1)
         span = (high - low).view(-1, *[1] * (masks.ndim - 1))
@@ -91,4 +93,8 @@ def _batches(total: int, size: int, progress: Progress | None) -> Iterator[range
 
 
 def _values(target: Target, outputs: Tensor) -> Tensor:
-    return torch.stack([target(output).reshape(()) for output in outputs]).float()
+    return _exact(torch.stack([target(output).reshape(()) for output in outputs]))
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

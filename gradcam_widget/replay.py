@@ -112,11 +112,9 @@ class Replay:
                 calls[module] += 1
                 key = (module, calls[module])
                 if key == (self._record.module, self._record.call):
-                    return with_first_tensor(self._layer_output, outputs.clone())
+                    return with_first_tensor(self._widened(self._layer_output, size), outputs.clone())
                 if key in self._finished:
-                    return pytree.tree_map_only(
-                        Tensor, lambda tensor: self._widen(tensor, size), self._finished[key]
-                    )
+                    return self._widened(self._finished[key], size)
                 return forward(*args, **kwargs)
 
             return replayed
@@ -134,6 +132,10 @@ class Replay:
             finally:
                 handle.remove()
         return select_output(result, self._selector)
+
+    def _widened(self, output: Any, size: int) -> Any:
+        """Whatever a module returned for one picture, for a batch of them."""
+        return pytree.tree_map_only(Tensor, lambda tensor: self._widen(tensor, size), output)
 
     def _widen(self, tensor: Tensor, size: int) -> Tensor:
         if tensor.ndim == 0 or tensor.shape[0] != 1:
