@@ -94,10 +94,13 @@ function taps(n, size) {
   return { low, high, weight };
 }
 
-/** The map, bilinearly enlarged to width x height and divided by `max`, in steps of 0 ... TOP. */
-function upsample(cam, rows, cols, width, height, max) {
+/** The map, bilinearly enlarged to width x height, in steps of 0 ... TOP: from 0 to `max`, or from -max
+ *  to max where it is signed. */
+function upsample(cam, rows, cols, width, height, max, signed) {
   const levels = new Uint16Array(width * height);
   if (!(max > 0)) return levels;
+  const gain = signed ? TOP / 2 : TOP;
+  const zero = (signed ? TOP / 2 : 0) + 0.5; // half a step more, since what is stored is cut, not rounded
   const across = taps(cols, width);
   const down = taps(rows, height);
   const line = new Float64Array(cols);
@@ -110,19 +113,19 @@ function upsample(cam, rows, cols, width, height, max) {
     for (let x = 0; x < width; x++, at++) {
       const left = line[across.low[x]];
       const value = left + (line[across.high[x]] - left) * across.weight[x];
-      levels[at] = Math.min(Math.max(value * TOP + 0.5, 0), TOP);
+      levels[at] = Math.min(Math.max(value * gain + zero, 0), TOP);
     }
   }
   return levels;
 }
 
-/** The colour of each level, 3 bytes each: the nearest of the table's 256. A diverging table spends its
- *  upper half on 0 ... max, so that its neutral colour stays at 0. */
-function colours({ kind, data }) {
+/** The colour of each level, 3 bytes each: the nearest of the table's 256. For a map without signs a
+ *  diverging table spends its upper half on 0 ... max, so that its neutral colour stays at 0. */
+function colours({ kind, data }, signed) {
   const table = bytesOf(data);
   const rgb = new Uint8Array((TOP + 1) * 3);
   for (let level = 0; level <= TOP; level++) {
-    const place = kind === "diverging" ? 0.5 + level / TOP / 2 : level / TOP;
+    const place = kind === "diverging" && !signed ? 0.5 + level / TOP / 2 : level / TOP;
     const entry = Math.floor(place * 255 + 0.5) * 3;
     for (let c = 0; c < 3; c++) rgb[level * 3 + c] = table[entry + c];
   }
@@ -132,13 +135,14 @@ function colours({ kind, data }) {
 /** RGBA of each level as one 32-bit word.
  *  Blending by value: alpha = opacity * min(1, 2 * value / max). From half of the maximum upwards the
  *  heat is as strong as the slider says; below it fades, and where the map is 0 the picture is untouched.
- *  render.py blends figures by the same rule. */
-function blendTable(rgb, opacity) {
+ *  A signed map does so on both sides of 0. render.py blends figures by the same rule. */
+function blendTable(rgb, opacity, signed) {
   const words = new Uint32Array(TOP + 1);
   const rgba = new Uint8Array(words.buffer); // through bytes, so that the machine's byte order does not matter
   for (let level = 0; level <= TOP; level++) {
     for (let c = 0; c < 3; c++) rgba[level * 4 + c] = rgb[level * 3 + c];
-    rgba[level * 4 + 3] = Math.round(255 * opacity * Math.min(1, (2 * level) / TOP));
+    const share = signed ? Math.abs((2 * level) / TOP - 1) : level / TOP;
+    rgba[level * 4 + 3] = Math.round(255 * opacity * Math.min(1, 2 * share));
   }
   return words;
 }
@@ -177,6 +181,9 @@ function extremes(values, order, columns) {
   }
   return { lowest, highest };
 }
+
+/** Whether a scene's map has two sides. */
+const isSigned = (scene) => scene?.evidence === "signed";
 
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
@@ -239,13 +246,29 @@ function shorten(text, most = 40) {
 const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
 /** "12 of 1280 channels give half of the positive evidence" */
-function coverageSentence(coverage) {
+function coverageSentence(coverage, evidence) {
   if (!coverage) return "";
   const { channels, of, share } = coverage;
   const part = share === 0.5 ? "half" : `${Math.round(share * 100)} %`;
   const verb = channels === 1 ? "gives" : "give";
-  return `${channels} of ${plural(of, "channel")} ${verb} ${part} of the positive evidence`;
+  const which = evidence === "counterfactual" ? "evidence against the class" : "positive evidence";
+  return `${channels} of ${plural(of, "channel")} ${verb} ${part} of the ${which}`;
 }
+
+/** "for Egyptian cat", or "against" it where that is what the map shows. */
+const aim = (scene) => `${scene.evidence === "counterfactual" ? "against" : "for"} ${scene.target.label}`;
+
+/** What the map is, in words: "Grad-CAM for Egyptian cat at conv_head". */
+function mapName(scene) {
+  const method = scene.method.name === "GradCAM" ? "Grad-CAM" : scene.method.name;
+  return `${scene.evidence === "signed" ? "signed " : ""}${method} ${aim(scene)} at ${scene.layer.name}`;
+}
+
+/** What the colours mean where they do not mean evidence for the class; "" where they do. */
+const EVIDENCE = {
+  signed: "signed: what speaks for the class and what speaks against it",
+  counterfactual: "counterfactual: what speaks against the class",
+};
 
 /** A probability; one that rounds to zero is not called zero. */
 function chance(value) {
@@ -332,11 +355,11 @@ function h(tag, attributes = {}, ...children) {
 const sub = (text) => h("sub", {}, text);
 
 /** α_k = (1/Z) Σ_ij ∂y/∂A^k_ij, set in DOM so that it takes the page's fonts and colours. */
-function formula() {
+function formula(against) {
   const indices = h("span", { class: "gcw-stack" }, h("sup", {}, "k"), h("sub", {}, "ij"));
-  const spoken = "alpha k is the mean over all cells i j of the gradient of the logit y by the activation A k i j";
+  const spoken = `alpha k is ${against ? "minus " : ""}the mean over all cells i j of the gradient of the logit y by the activation A k i j`;
   const written = h("span", { class: "gcw-math", "aria-hidden": "true" });
-  written.append(h("i", {}, "α"), sub("k"), " = (1/", h("i", {}, "Z"), ") Σ", sub("ij"), " ∂");
+  written.append(h("i", {}, "α"), sub("k"), ` = ${against ? MINUS : ""}(1/`, h("i", {}, "Z"), ") Σ", sub("ij"), " ∂");
   written.append(h("i", {}, "y"), "/∂", h("i", {}, "A"), indices);
   return [written, h("span", { class: "gcw-hidden" }, spoken)];
 }
@@ -374,7 +397,9 @@ function picturePart({ tip, say, signal }) {
   const ramp = h("canvas", { class: "gcw-ramp", "aria-hidden": "true", width: "1", height: "256" });
   const mark = h("div", { class: "gcw-mark", hidden: true });
   const most = h("span", { class: "gcw-most" });
-  const scale = h("div", { class: "gcw-scale", role: "img" }, ramp, mark, most, h("span", { class: "gcw-least" }, "0"));
+  const least = h("span", { class: "gcw-least" });
+  const middle = h("span", { class: "gcw-middle", hidden: true }, "0");
+  const scale = h("div", { class: "gcw-scale", role: "img" }, ramp, mark, most, middle, least);
   const diagnosis = h("p", { class: "gcw-diagnosis" });
   const caption = h("p", { class: "gcw-caption" });
   const element = h("div", { class: "gcw-where" }, stage, scale, h("div", { class: "gcw-under" }, diagnosis, caption));
@@ -384,6 +409,7 @@ function picturePart({ tip, say, signal }) {
   let overlay = null;
   let levels = null;
   let table = null;
+  let tableSigned = false;
   let rgb = null;
   let opacity = 0.5;
   let probe = null; // [row, col] or null
@@ -398,7 +424,7 @@ function picturePart({ tip, say, signal }) {
     context.imageSmoothingQuality = "high";
     if (picture) context.drawImage(picture.bitmap, 0, 0, width, height);
     if (!levels || !rgb) return;
-    overlay.paint(levels, blendTable(rgb, opacity));
+    overlay.paint(levels, blendTable(rgb, opacity, isSigned(scene)));
     context.drawImage(overlay.canvas, 0, 0);
   }
 
@@ -406,7 +432,8 @@ function picturePart({ tip, say, signal }) {
   function enlarge() {
     const { width, height } = canvas;
     const empty = !scene || !(scene.max > 0);
-    levels = empty ? null : upsample(scene.cam, scene.rows, scene.cols, width, height, scene.max);
+    const { cam, rows, cols, max } = scene ?? {};
+    levels = empty ? null : upsample(cam, rows, cols, width, height, max, isSigned(scene));
     if (overlay?.canvas.width !== width || overlay.canvas.height !== height) overlay = overlayOf(width, height);
   }
 
@@ -420,6 +447,15 @@ function picturePart({ tip, say, signal }) {
       top: edge(row, scene.rows, box.top, box.height),
       bottom: edge(row + 1, scene.rows, box.top, box.height),
     };
+  }
+
+  /** Writes the limits of the colour bar beside it; the two sides of a signed one are named as well. */
+  function showLimits(max, signed) {
+    const low = signed ? number(-max) : "0";
+    most.replaceChildren(number(max, true), h("small", {}, signed ? "for" : "max"));
+    least.replaceChildren(...(signed ? [h("small", {}, "against"), number(-max, true)] : ["0"]));
+    middle.hidden = !signed;
+    scale.setAttribute("aria-label", `colour scale from ${low} to ${number(max)}`);
   }
 
   function clearProbe() {
@@ -442,8 +478,8 @@ function picturePart({ tip, say, signal }) {
     outline.style.width = `${box.right - box.left}px`;
     outline.style.height = `${box.bottom - box.top}px`;
     mark.hidden = !(scene.max > 0);
-    mark.style.top = `${(1 - clamp(share, 0, 1)) * 100}%`;
-    const ofMax = `${share.toFixed(2)} of max`;
+    mark.style.top = `${(1 - clamp(isSigned(scene) ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
+    const ofMax = `${share.toFixed(2).replace("-", MINUS)} of max`;
     tip.show([[`cell (${row}, ${col})`, ofMax], ["value", number(value)]], box, [canvas.getBoundingClientRect()]);
     if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}`);
   }
@@ -470,7 +506,7 @@ function picturePart({ tip, say, signal }) {
   /** The next cell; the first key starts at the map's largest value. */
   function moved([down, right]) {
     if (probe) return [clamp(probe[0] + down, 0, scene.rows - 1), clamp(probe[1] + right, 0, scene.cols - 1)];
-    const best = scene.cam.indexOf(scene.cam.reduce((a, b) => Math.max(a, b), -Infinity));
+    const best = scene.cam.indexOf(scene.cam.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0));
     return [Math.floor(Math.max(best, 0) / scene.cols), Math.max(best, 0) % scene.cols];
   }
 
@@ -489,16 +525,14 @@ function picturePart({ tip, say, signal }) {
       if (!sameGrid) clearProbe(); // else it stays where it is and reads the new map
       picture = nextPicture;
       scene = nextScene;
-      const spoken = scene ? `Grad-CAM for ${scene.target.label} at ${scene.layer.name}` : "no map yet";
-      canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${spoken}`);
+      canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${scene ? mapName(scene) : "no map yet"}`);
       wait.hidden = Boolean(scene || picture);
       wait.textContent = failed ? "no map" : "waiting for the first map";
       scale.hidden = !(scene?.max > 0);
-      most.replaceChildren(number(scene?.max ?? 0, true), h("small", {}, "max"));
-      scale.setAttribute("aria-label", `colour scale from 0 to ${number(scene?.max ?? 0)}`);
+      showLimits(scene?.max ?? 0, isSigned(scene));
       diagnosis.textContent = scene?.diagnosis ?? "";
       const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
-      caption.textContent = [picture?.name, cells].filter(Boolean).join(" · ");
+      caption.textContent = [picture?.name, cells, EVIDENCE[scene?.evidence]].filter(Boolean).join(" · ");
     },
     /** Fits the picture into a square of `side` CSS pixels, in whole device pixels, and draws. */
     resize(side, devicePixelRatio) {
@@ -514,9 +548,10 @@ function picturePart({ tip, say, signal }) {
     },
     /** Takes a colour table and an opacity; `blend` or `resize` draws them. */
     colour(nextTable, nextOpacity) {
-      if (nextTable !== table) {
+      if (nextTable !== table || isSigned(scene) !== tableSigned) {
         table = nextTable;
-        rgb = table ? colours(table) : null;
+        tableSigned = isSigned(scene);
+        rgb = table ? colours(table, tableSigned) : null;
         if (rgb) paintScale(ramp, rgb);
       }
       opacity = nextOpacity;
@@ -736,12 +771,12 @@ function channelPart({ root, tip, signal }) {
       format = alignedFormat(most);
       if (!kept) sortNow();
       if (!scene) return;
-      title.replaceChildren("α", sub("k"), ` for ${scene.target.label} at ${shorten(scene.layer.name)}`);
+      title.replaceChildren("α", sub("k"), ` ${aim(scene)} at ${shorten(scene.layer.name)}`);
       title.title = scene.layer.label;
       const facts = [[scene.method.weights], [`K = ${order.length}`]];
-      if (scene.method.name === "GradCAM") facts.push(formula()); // it is this method's own
+      if (scene.method.name === "GradCAM") facts.push(formula(scene.evidence === "counterfactual")); // it is this method's own
       weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
-      coverage.textContent = coverageSentence(scene.coverage);
+      coverage.textContent = coverageSentence(scene.coverage, scene.evidence);
     },
     /** Lays out `rows` bars at this device pixel ratio and draws. */
     resize(rows, devicePixelRatio) {
@@ -894,11 +929,23 @@ function adopt(scope) {
   for (const label of scope.querySelectorAll('.widget-label[title="null"]')) {
     label.removeAttribute("title"); // ipywidgets writes an absent tooltip as a word
   }
-  for (const button of scope.querySelectorAll(".gradcam-controls button[title]")) {
+  for (const group of scope.querySelectorAll(".gradcam-controls .widget-toggle-buttons")) {
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", group.querySelector("label")?.textContent ?? "");
+    showPressed(group);
+  }
+  for (const button of scope.querySelectorAll(".gradcam-controls button[title]:not(.widget-toggle-button)")) {
     // "‹" and an icon are no names; the tooltip is one.
     if (button.title && button.getAttribute("aria-label") !== button.title) {
       button.setAttribute("aria-label", button.title);
     }
+  }
+}
+
+/** Which of several buttons is chosen, for those who do not see its colour. */
+function showPressed(group) {
+  for (const button of group.querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
   }
 }
 
@@ -951,6 +998,22 @@ function coalesced(act) {
   };
 }
 
+/** The colour table to draw with: the one of the chosen index among those that fit the map. The index
+ *  changes in the browser at once, the name comes with the kernel's answer. */
+function tableInUse(model, scene) {
+  const tables = model.get("tables") ?? {};
+  const kind = isSigned(scene) ? "diverging" : "sequential";
+  const all = Object.values(tables);
+  const fitting = all.filter((table) => table.kind === kind);
+  const named = tables[model.get("colormap")];
+  return (
+    fitting.find((table) => Number.isInteger(table.index) && table.index === model.get("colormap_index")) ??
+    (isSigned(scene) && named?.kind !== kind ? null : named) ??
+    fitting[0] ??
+    all[0]
+  );
+}
+
 /** The picture's side and the number of bars for a width of the view, in CSS pixels. */
 function measure(width) {
   const wide = width >= 640;
@@ -999,8 +1062,7 @@ function render({ model, el }) {
   }
 
   function colour() {
-    const tables = model.get("tables") ?? {};
-    const table = tables[model.get("colormap")] ?? Object.values(tables)[0];
+    const table = tableInUse(model, shown.scene);
     picture.colour(hasBytes(table?.data) ? table : null, clamp(Number(model.get("opacity")), 0, 1));
   }
 
@@ -1024,8 +1086,8 @@ function render({ model, el }) {
 
   function announce(before, now) {
     if (!before || !now || before === now) return;
-    const found = now.diagnosis ?? coverageSentence(now.coverage);
-    say([`${now.target.label} at ${now.layer.name}`, found].filter(Boolean).join(": "));
+    const found = now.diagnosis ?? coverageSentence(now.coverage, now.evidence);
+    say([`${EVIDENCE[now.evidence] ? `${now.evidence}: ` : ""}${now.target.label} at ${now.layer.name}`, found].filter(Boolean).join(": "));
   }
 
   function show(next, message) {
@@ -1065,7 +1127,7 @@ function render({ model, el }) {
 
   const listeners = [
     ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
-    ["change:opacity change:colormap", coalesced(() => signal.aborted || recolour())],
+    ["change:opacity change:colormap change:colormap_index", coalesced(() => signal.aborted || recolour())],
   ];
   const subscriptions = listeners.flatMap(([names, act]) => names.split(" ").map((name) => [name, act]));
   for (const [name, act] of subscriptions) model.on(name, act);
@@ -1092,6 +1154,10 @@ function render({ model, el }) {
     observe(new MutationObserver((records) => {
       if (records.some((record) => !root.contains(record.target))) adopt(scope);
     }), scope, { childList: true, subtree: true, attributes: true, attributeFilter: ["title"] });
+    for (const group of scope.querySelectorAll(".gradcam-controls .widget-toggle-buttons")) {
+      const watched = { attributes: true, attributeFilter: ["class"], subtree: true };
+      observe(new MutationObserver(() => showPressed(group)), group, watched);
+    }
     const attributes = ["class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "data-theme", "data-bs-theme"];
     for (const page of [document.body, document.documentElement]) {
       observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: attributes });

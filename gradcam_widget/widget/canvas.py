@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ class Scene:
         layer: {"name", "label", "kind", "shape": [K, h, w]}.
         target: {"index": int | None, "label", "score", "probability": float | None}.
         method: {"name", "weights": what the bars are, in words}.
-        cam: float (h, w), >= 0.
+        cam: float (h, w): the map, >= 0; for signed evidence the map before the ReLU.
+        evidence: "positive", "signed" or "counterfactual": what the map shows of the target.
         alpha: float (K,), the channel weights.
         contribution: float (K,), alpha times the mean activation.
         coverage: {"channels", "of", "share"} or None.
@@ -50,6 +52,7 @@ class Scene:
     predictions: Sequence[Mapping[str, Any]]
     status: Mapping[str, Any]
     diagnosis: str | None
+    evidence: str = "positive"
 
     def message(self, revision: int) -> dict[str, Any]:
         """The scene as the view takes it, within `wire.SCENE_BYTES`.
@@ -62,7 +65,9 @@ class Scene:
             "layer": wire.plain(self.layer),
             "target": wire.plain(self.target),
             "method": wire.plain(self.method),
-            "max": float(np.max(self.cam, initial=0.0)),
+            "evidence": self.evidence,
+            # The limit of the colour bar, which begins at 0, or at -max for signed evidence.
+            "max": float(np.max(np.abs(self.cam), initial=0.0)),
             "coverage": None if self.coverage is None else dict(self.coverage),
             "predictions": [wire.plain(prediction) for prediction in self.predictions],
             "status": wire.plain(self.status),
@@ -111,8 +116,9 @@ class Canvas(anywidget.AnyWidget):
         notice: an error in words, or {}; see `Notice`.
         opacity: of the heatmap, 0 to 1. The browser changes it on its own.
         colormap: name of the colour table.
-        colormap_index: its number among the tables. A dropdown tells the browser its index, not its value, so this
-            is what the colour map control is linked to, and what the view draws with.
+        colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
+            value, so this is what the colour map control is linked to, and what the view draws with: the table of
+            this index that is diverging for signed evidence, and sequential otherwise.
         tables: {name: {"index", "kind": "sequential" | "diverging", "data": 256 x 3 bytes}}, sent once.
     """
 
@@ -139,12 +145,9 @@ class Canvas(anywidget.AnyWidget):
         """
         self._on_target: list[Callable[[int], None]] = []
         super().__init__(
-            tables={
-                name: {"index": index, "kind": kind, "data": np.ascontiguousarray(table).tobytes()}
-                for index, (name, (kind, table)) in enumerate(tables.items())
-            },
+            tables=(sent := _tables_message(tables)),
             colormap=colormap,
-            colormap_index=list(tables).index(colormap),
+            colormap_index=sent[colormap]["index"],
             opacity=opacity,
         )
         self.add_class("gradcam-canvas")
@@ -159,14 +162,19 @@ class Canvas(anywidget.AnyWidget):
         """Call ``callback(index)`` when a prediction is chosen in the view."""
         self._on_target.append(callback)
 
-    def show(self, scene: dict[str, Any], picture: dict[str, Any] | None = None) -> None:
-        """Draw a scene (see `Scene.message`), with its picture where that is new, and without a notice.
+    def show(
+        self, scene: dict[str, Any], picture: dict[str, Any] | None = None, colormap: str | None = None
+    ) -> None:
+        """Draw a scene (see `Scene.message`), with its picture and colour table where those are new, and without
+        a notice.
 
         All of it travels as one message.
         """
         with self.hold_sync():
             if picture is not None:
                 self.picture = picture
+            if colormap is not None:
+                self._use(colormap)
             self.scene = scene
             self.notice = {}
 
@@ -177,9 +185,12 @@ class Canvas(anywidget.AnyWidget):
     def look(self, colormap: str, opacity: float) -> None:
         """Set colour map and opacity from the kernel."""
         with self.hold_sync():
-            self.colormap = colormap
-            self.colormap_index = self.tables[colormap]["index"]
+            self._use(colormap)
             self.opacity = opacity
+
+    def _use(self, colormap: str) -> None:
+        self.colormap = colormap
+        self.colormap_index = self.tables[colormap]["index"]
 
     def _on_view_message(self, _: object, content: object, buffers: object) -> None:
         if not isinstance(content, Mapping):
@@ -192,3 +203,13 @@ class Canvas(anywidget.AnyWidget):
                 callback(content["index"])
         else:
             _log.debug("The view sent something else: %r", content)
+
+
+def _tables_message(tables: Mapping[str, tuple[str, NDArray[np.uint8]]]) -> dict[str, dict[str, Any]]:
+    """The colour tables as the view takes them, each with its number among those of its kind."""
+    counts: Counter[str] = Counter()
+    sent: dict[str, dict[str, Any]] = {}
+    for name, (kind, table) in tables.items():
+        sent[name] = {"index": counts[kind], "kind": kind, "data": np.ascontiguousarray(table).tobytes()}
+        counts[kind] += 1
+    return sent

@@ -15,7 +15,7 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped]  # it has no types
 
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.state import State
+from gradcam_widget.widget.state import EVIDENCE, State
 
 __all__ = ["PREDICTED", "Choices", "Controls", "Prediction", "class_labels", "find_class", "uploaded"]
 
@@ -27,6 +27,7 @@ _FILTERS: Mapping[str, tuple[str, ...]] = {
     "blocks": ("block", "attention"),
     "all": (),
 }
+_EVIDENCE_WORDS = ("what speaks for the class", "what speaks for it and against it", "what speaks against it")
 _MOST_CLASSES = 2000  # names sent to the browser; any other class can still be typed
 
 
@@ -57,6 +58,7 @@ class Choices:
         predictions: the most probable first.
         target: index of the explained class; None where the target is no class.
         target_label: how the target is called.
+        evidence: what the map shows.
     """
 
     pictures: tuple[str, ...] = ()
@@ -67,6 +69,7 @@ class Choices:
     predictions: tuple[Prediction, ...] = ()
     target: int | None = None
     target_label: str = ""
+    evidence: str = "positive"
 
     @property
     def class_options(self) -> tuple[str, ...]:
@@ -160,14 +163,13 @@ class _Hands(threading.local):
 
 
 class Controls:
-    """Picture, Layer, Show, Class, Colour map and Opacity, in one row.
+    """Picture, Layer, Show, Class, Evidence, Colour map and Opacity, in a row that wraps.
 
     They write what the user chooses into a `State`, and show what they are told with `show`. What they show
     is never taken for a choice of the user's.
 
     Args:
         state: what they write to.
-        colormaps: names, in the order of the view's tables.
         upload: called with the name and the content of an uploaded file.
         reject: called with the error when a choice is not valid.
 
@@ -179,7 +181,6 @@ class Controls:
         self,
         state: State,
         *,
-        colormaps: Sequence[str],
         upload: Callable[[str, bytes], None],
         reject: Callable[[Exception], None],
     ) -> None:
@@ -213,8 +214,18 @@ class Controls:
             ),
             "gradcam-class",
         )
+        self.evidence = _classed(
+            ipywidgets.ToggleButtons(
+                description="Evidence", options=list(EVIDENCE), value=state.evidence, tooltips=_EVIDENCE_WORDS
+            ),
+            "gradcam-evidence",
+        )
         self.colormap = _classed(
-            ipywidgets.Dropdown(description="Colour map", options=list(colormaps), value=state.colormap),
+            ipywidgets.Dropdown(
+                description="Colour map",
+                options=list(state.offer.tables(state.evidence)),
+                value=state.colormap,
+            ),
             "gradcam-colormap",
         )
         self.opacity = _classed(
@@ -226,7 +237,16 @@ class Controls:
         group = _classed(ipywidgets.HBox([self.previous, self.layer, self.next]), "gradcam-layer-group")
         self.box = _classed(
             ipywidgets.HBox(
-                [self.picture, self.upload, group, self.filter, self.target, self.colormap, self.opacity]
+                [
+                    self.picture,
+                    self.upload,
+                    group,
+                    self.filter,
+                    self.target,
+                    self.evidence,
+                    self.colormap,
+                    self.opacity,
+                ]
             ),
             "gradcam-controls",
         )
@@ -238,6 +258,7 @@ class Controls:
         self.next.on_click(self._on_next_click)
         self.filter.observe(self._on_filter_value, names="value")
         self.target.observe(self._on_target_value, names="value")
+        self.evidence.observe(self._on_evidence_value, names="value")
         self.colormap.observe(self._on_colormap_value, names="value")
         self.opacity.observe(self._on_opacity_value, names="value")
 
@@ -256,6 +277,7 @@ class Controls:
             with self.target.hold_sync():
                 _set(self.target, "options", choices.class_options)
                 _set(self.target, "value", choices.class_text)
+            _set(self.evidence, "value", choices.evidence)
 
     def show_look(self, colormap: str, opacity: float) -> bool:
         """Show colour map and opacity, unless the user is just moving these; whether anything was set.
@@ -266,7 +288,9 @@ class Controls:
         if {"colormap", "opacity"} & set(self._hands.chosen):
             return False
         with self._as_shown():
-            _set(self.colormap, "value", colormap)
+            with self.colormap.hold_sync():
+                _set(self.colormap, "options", self._state.offer.tables(self._state.evidence))
+                _set(self.colormap, "value", colormap)
             _set(self.opacity, "value", opacity)
         return True
 
@@ -361,6 +385,10 @@ class Controls:
                 self._refuse(error)
             else:
                 self._choose(target=index)
+
+    def _on_evidence_value(self, change: Any) -> None:
+        if not self._hands.showing:
+            self._choose(evidence=change["new"])
 
     def _on_colormap_value(self, change: Any) -> None:
         if not self._hands.showing:

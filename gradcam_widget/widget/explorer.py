@@ -30,7 +30,7 @@ from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
-from gradcam_widget.targets import BinaryLogit, ClassLogit, name_target, probabilities
+from gradcam_widget.targets import BinaryLogit, ClassLogit, Counterfactual, name_target, probabilities
 from gradcam_widget.widget.canvas import Canvas, Notice, Scene, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
@@ -58,14 +58,16 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         layer: name of a layer, a module or a `Layer`; None for the last feature map with more than one cell.
         target: None for the predicted class, an int, a class name, or a function output -> scalar.
         method: name of a method.
+        evidence: "positive" for what speaks for the target, "signed" for what speaks for and against it,
+            "counterfactual" for what speaks against it (Grad-CAM of the negative target).
         device: where to compute, such as "cuda"; by default where the model is.
-        colormap: name of a colour table.
+        colormap: name of a colour table; signed evidence takes a diverging one, "RdBu_r" unless another is named.
         opacity: of the heatmap, 0 to 1.
 
     Attributes:
-        image_index, layer, target, method, colormap, opacity: what is asked. Setting one redraws; each can be
-            observed. A wrong value raises `traitlets.TraitError` and changes nothing. ``layer`` and ``target``
-            stay None where the choice is left to the engine; ``explanation`` tells what it chose.
+        image_index, layer, target, method, evidence, colormap, opacity: what is asked. Setting one redraws; each
+            can be observed. A wrong value raises `traitlets.TraitError` and changes nothing. ``layer`` and
+            ``target`` stay None where the choice is left to the engine; ``explanation`` tells what it chose.
         explanation: the `Explanation` on show; None where there is none. Read-only.
         status: one line: device, passes of the model, time. Read-only.
         engine: the `GradCAM` that computes.
@@ -83,6 +85,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
     layer = traitlets.Any(None, allow_none=True)
     target = traitlets.Any(None, allow_none=True)
     method = traitlets.Any("GradCAM")
+    evidence = traitlets.Any("positive")
     colormap = traitlets.Any("viridis")
     opacity = traitlets.Any(0.5)
     explanation = traitlets.Instance(Explanation, allow_none=True, read_only=True)
@@ -100,6 +103,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         layer: str | nn.Module | Layer | None = None,
         target: Any = None,
         method: str = "GradCAM",
+        evidence: str = "positive",
         device: str | torch.device | None = None,
         colormap: str = "viridis",
         opacity: float = 0.5,
@@ -120,24 +124,29 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._reached: tuple[int, object] | None = None  # picture and target whose gradients are all known
 
         tables = _tables()
-        offered = tuple(name for name, (kind, _) in tables.items() if kind == "sequential")
+        sequential, diverging = (
+            tuple(name for name, (kind, _) in tables.items() if kind == wanted)
+            for wanted in ("sequential", "diverging")
+        )
         self._state = State(
             Offer(
                 pictures=names,
                 # The view draws maps at layer size; the guided methods make theirs at the picture's pixels.
                 methods=tuple(row.name for row in METHODS.values() if "guided" not in row.needs),
-                colormaps=offered,
+                colormaps=sequential,
+                diverging=diverging,
                 layers=self._layer_names,
                 check_target=self._check_target,
             )
         )
-        self._state.update(
-            **self._plain(layer=layer, target=target, method=method, colormap=colormap, opacity=opacity)
+        wanted = self._plain(
+            layer=layer, target=target, method=method, evidence=evidence, colormap=colormap, opacity=opacity
         )
+        if evidence == "signed" and colormap in sequential:
+            self._state.update(colormap=wanted.pop("colormap"))  # for when the evidence has one side again
+        self._state.update(**wanted)
         self._canvas = Canvas(tables, colormap=self._state.colormap, opacity=self._state.opacity)
-        self._controls = Controls(
-            self._state, colormaps=offered, upload=self._on_controls_upload, reject=self._on_controls_reject
-        )
+        self._controls = Controls(self._state, upload=self._on_controls_upload, reject=self._on_controls_reject)
         self._links = [
             ipywidgets.jslink((self._controls.opacity, "value"), (self._canvas, "opacity")),
             ipywidgets.jslink((self._controls.colormap, "index"), (self._canvas, "colormap_index")),
@@ -206,7 +215,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         started = time.perf_counter()
         image, layers = self._input(view.image_index), self._layers_of(view.image_index)
         with self._counted():
-            explanation = self.engine.explain(image, view.target, view.layer, method=view.method)
+            explanation, own = self._explain(image, view)
             scores = self.engine.predict(image)
         layer = explanation.layer
         if len(layer.shape) != 3:
@@ -220,7 +229,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             )
         labels = _classes(scores, self.engine.class_names)
         predictions = _predictions(scores, labels)
-        target = _target(explanation, labels)
+        target = _target(own, labels)
         new_picture = None
         if self._drawn is None or self._drawn.view.image_index != view.image_index:
             name = self._state.offer.pictures[view.image_index]
@@ -234,7 +243,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             layer={"name": layer.name, "label": layer.label, "kind": layer.kind, "shape": list(layer.shape)},
             target=target,
             method={"name": view.method, "weights": METHODS[view.method].meaning},
-            cam=_array(explanation.cam),
+            cam=_array(explanation.signed_cam if view.evidence == "signed" else explanation.cam),
             alpha=_array(explanation.alpha),
             contribution=contribution,
             coverage=coverage(contribution),
@@ -245,7 +254,8 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 "milliseconds": round(milliseconds, 2),
                 "passes": passes,
             },
-            diagnosis=explanation.diagnosis,
+            diagnosis=_diagnosis(explanation, view.evidence, target["label"]),
+            evidence=view.evidence,
         )
         return _Drawn(
             view=view,
@@ -261,13 +271,29 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 predictions=predictions,
                 target=None if callable(view.target) else target["index"],
                 target_label=target["label"],
+                evidence=view.evidence,
             ),
         )
+
+    def _explain(self, image: object, view: View) -> tuple[Explanation, Explanation]:
+        """The explanation that a question asks for, and one of the target itself.
+
+        They differ for counterfactual evidence, which is that of the negative of the target.
+        """
+        if view.evidence != "counterfactual":
+            explanation = self.engine.explain(image, view.target, view.layer, method=view.method)
+            return explanation, explanation
+        # Only an explanation tells which class, side and layer are meant where the choice is the engine's.
+        own = self.engine.explain(image, view.target, view.layer)
+        against = Counterfactual(own.target)
+        return self.engine.explain(image, against, own.layer, method=view.method), own
 
     def _draw(self, drawn: _Drawn) -> None:
         """Send an answer to the view, unless it is the one it holds."""
         if drawn is not self._drawn:
-            self._canvas.show(drawn.scene, drawn.picture)
+            # Signed evidence needs a table of another kind, which must come with it.
+            new = self._drawn is None or self._drawn.view.evidence != drawn.view.evidence
+            self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None)
             # The picture has gone; the widget need not keep a second copy.
             self._drawn = replace(drawn, picture=None)
             self._spent = Passes()
@@ -306,6 +332,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             target_label=before.classes[named]
             if named is not None and named < len(before.classes)
             else ("" if view.target is None else _name(view.target)),
+            evidence=view.evidence,
         )
 
     def _reach_all_layers(self) -> None:
@@ -624,6 +651,18 @@ def _target(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]:
         "score": explanation.score,
         "probability": explanation.probability,
     }
+
+
+def _diagnosis(explanation: Explanation, evidence: str, label: str) -> str | None:
+    """The engine's sentence about a map, in the words of the evidence that is shown."""
+    said, lowest = explanation.diagnosis, float(explanation.signed_cam.min())
+    if evidence == "positive" or said is None:
+        return said
+    if float(explanation.signed_cam.max()) <= 0 and lowest < 0:
+        if evidence == "signed":
+            return f"All of this map speaks against {label}: it is nowhere positive."
+        return f"Nothing speaks against {label} at this layer: the evidence is all for it."
+    return said.replace(name_target(explanation.target), label)
 
 
 def _name(target: object) -> str:

@@ -13,10 +13,13 @@ from typing import Any
 from traitlets import Any as AnyTrait
 from traitlets import HasTraits, TraitError, validate
 
-__all__ = ["NAMES", "Offer", "SettingError", "State", "View", "nearest"]
+__all__ = ["EVIDENCE", "NAMES", "Offer", "SettingError", "State", "View", "nearest"]
 
-NAMES = ("image_index", "layer", "target", "method", "colormap", "opacity")
+NAMES = ("image_index", "layer", "target", "method", "evidence", "colormap", "opacity")
 """The traits of `State`, and of the widget, that a user sets."""
+
+EVIDENCE = ("positive", "signed", "counterfactual")
+"""What the map shows: what speaks for the target, what speaks for and against it, or what speaks against it."""
 
 
 class SettingError(TraitError, ValueError):
@@ -25,7 +28,7 @@ class SettingError(TraitError, ValueError):
 
 @dataclass(frozen=True)
 class View:
-    """One question to the engine: which picture, layer, class and method.
+    """One question to the engine: which picture, layer, class, method and evidence.
 
     How the answer is coloured (colour map, opacity) is no part of it: the browser changes that on its own, and
     it must never lead to a new computation.
@@ -35,6 +38,7 @@ class View:
     layer: str | None
     target: object
     method: str
+    evidence: str = "positive"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Offer:
     Attributes:
         pictures: their names, in order.
         methods: names of the methods.
-        colormaps: names of the colour tables.
+        colormaps: names of the colour tables from none to most.
+        diverging: names of the colour tables with two sides, for signed evidence.
         layers: the layer names of the picture with this index; () where they cannot be known.
         check_target: raises ValueError or TypeError, in words, for a target that the picture with this index
             does not have.
@@ -55,6 +60,11 @@ class Offer:
     colormaps: tuple[str, ...]
     layers: Callable[[int], Sequence[str]]
     check_target: Callable[[object, int], None]
+    diverging: tuple[str, ...] = ("RdBu_r",)
+
+    def tables(self, evidence: str) -> tuple[str, ...]:
+        """The colour tables that can show this evidence: signed evidence has two sides, the other kinds one."""
+        return self.diverging if evidence == "signed" else self.colormaps
 
 
 class State(HasTraits):
@@ -65,7 +75,9 @@ class State(HasTraits):
         layer: name of a layer; None for the engine's choice.
         target: None for the predicted class, an int, a class name, or a target object.
         method: name of a method.
-        colormap: name of a colour table.
+        evidence: one of `EVIDENCE`.
+        colormap: name of a colour table that can show this evidence. A change of evidence that needs another kind
+            of table brings back the one chosen last among those.
         opacity: of the heatmap, 0 to 1.
 
     Values are validated against ``offer``; a wrong one raises SettingError, a TraitError, and changes nothing.
@@ -75,6 +87,7 @@ class State(HasTraits):
     layer = AnyTrait(None, allow_none=True)
     target = AnyTrait(None, allow_none=True)
     method = AnyTrait("GradCAM")
+    evidence = AnyTrait("positive")
     colormap = AnyTrait("viridis")
     opacity = AnyTrait(0.5)
 
@@ -84,12 +97,13 @@ class State(HasTraits):
         self._writing = threading.RLock()
         self._inside = threading.local()
         self._listeners: list[Callable[[], None]] = []
+        self._last_table = {offer.tables(evidence): offer.tables(evidence)[0] for evidence in EVIDENCE}
         self.observe(self._on_trait_change, names=list(NAMES))
 
     def snapshot(self) -> View:
         """The question that the state asks now."""
         with self._writing:
-            return View(self.image_index, self.layer, self.target, self.method)
+            return View(self.image_index, self.layer, self.target, self.method, self.evidence)
 
     def on_update(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` once after each update, also after one that changed nothing (the user chose again)."""
@@ -106,6 +120,7 @@ class State(HasTraits):
         with self._writing, self._quietly(), self.hold_trait_notifications():
             for name, value in checked.items():
                 setattr(self, name, value)
+            self._last_table[self.offer.tables(self.evidence)] = self.colormap
         self._tell()
 
     def check(self, **changes: object) -> dict[str, Any]:
@@ -118,7 +133,7 @@ class State(HasTraits):
         if unknown:
             raise SettingError(f"{unknown[0]}: there is no such setting; the settings are {', '.join(NAMES)}")
         checked: dict[str, Any] = {}
-        index = self.image_index
+        index, evidence = self.image_index, self.evidence
         for name in (known for known in NAMES if known in changes):
             value = changes[name]
             if name == "image_index":
@@ -129,8 +144,13 @@ class State(HasTraits):
                 checked[name] = self._checked_target(value, index)
             elif name == "opacity":
                 checked[name] = _checked_opacity(value)
+            elif name == "evidence":
+                checked[name] = evidence = _checked_name(name, value, EVIDENCE)
+                tables = self.offer.tables(evidence)
+                if self.colormap not in tables:
+                    checked["colormap"] = self._last_table.get(tables, tables[0])
             else:
-                offered = self.offer.methods if name == "method" else self.offer.colormaps
+                offered = self.offer.methods if name == "method" else self.offer.tables(evidence)
                 checked[name] = _checked_name(name, value, offered)
         return checked
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["SCENE_BYTES", "encode", "fit", "json_bytes", "plain", "shorten"]
 
-SCENE_BYTES = 9_650
+SCENE_BYTES = 9_680
 """What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
 
 _ARRAY_BYTES = 110  # the JSON around one array: dtype, shape, scale, offset, its path among the buffers

@@ -10,6 +10,7 @@ from typing import Any
 import chromium
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 from view_page import encode, page_html, scene, state, wire
 
 pytestmark = pytest.mark.browser
@@ -205,6 +206,64 @@ def test_a_diverging_table_keeps_its_neutral_colour_at_zero(view_open):
     ramp = pixels(page, ".gcw-ramp")[:, 0]
     assert ramp[0, :3].tolist() == TABLES["cool-warm"][255].tolist()
     assert abs(ramp[-1, 0] - 127.5) <= 1
+
+
+SIGNED = np.array([[-1.7, 0.1, 0.4], [0.05, -0.9, 0.6], [0.0, 0.3, 0.85], [-0.2, 0.0, -1.1]])
+
+
+@pytest.mark.parametrize("opacity", [1.0, 0.5])
+def test_signed_evidence_fades_to_both_sides_of_zero_in_a_diverging_table(view_open, opacity):
+    picture = quarters()
+    page = view_open(
+        state(picture, scene(SIGNED, ALPHA, CONTRIBUTION, evidence="signed"), TABLES, opacity=opacity)
+    )
+    seen = pixels(page)
+    for y, x in [(10, 10), (60, 130), (150, 300), (250, 250), (300, 430), (440, 20), (440, 440)]:
+        share = value_at(SIGNED, y, x, 448, 448) / 1.7
+        heat = TABLES["cool-warm"][int((0.5 + share / 2) * 255 + 0.5)].astype(float)
+        mix = opacity * min(1.0, 2 * abs(share))
+        want = picture[y // 7, x // 7] * (1 - mix) + heat * mix
+        assert np.abs(seen[y, x, :3] - want).max() <= 2, (y, x, seen[y, x], want)
+    ramp = pixels(page, ".gcw-ramp")[:, 0]
+    assert ramp[::-1, :3].tolist() == TABLES["cool-warm"].tolist()
+    assert page.locator(".gcw-most").inner_text().split() == ["1.70", "for"]
+    assert page.locator(".gcw-least").inner_text().split() == ["against", "−1.70"]
+    assert page.locator(".gcw-middle").inner_text() == "0"
+    assert "what speaks against it" in page.locator(".gcw-caption").inner_text()
+    label = page.locator(".gcw-picture").get_attribute("aria-label")
+    assert label == "chelsea: signed Grad-CAM for Egyptian cat at conv_head"
+    page.locator(".gcw-picture").focus()
+    page.keyboard.press("ArrowUp")  # the first key finds the strongest cell, whichever its sign
+    assert page.locator(".gcw-tip").inner_text().split("\n")[:2] == ["cell (0, 0)", "−1.00 of max"]
+    mark, scale = page.locator(".gcw-mark").bounding_box(), page.locator(".gcw-scale").bounding_box()
+    assert abs(mark["y"] + mark["height"] / 2 - scale["y"] - scale["height"]) <= 2
+
+
+def test_the_table_in_use_has_the_chosen_index_among_those_that_fit_the_map(view_open):
+    sent = small(opacity=1.0, colormap="first", colormap_index=1)
+    for index, name in enumerate(["first", "second"]):
+        sent["tables"][name]["index"] = index
+    sent["tables"]["cool-warm"]["index"] = 0
+    page = view_open(sent)
+    ramp = pixels(page, ".gcw-ramp")[::-1, 0, :3]
+    assert ramp.tolist() == TABLES["second"].tolist()
+    page.evaluate("() => model.set('colormap_index', 0)")
+    assert pixels(page, ".gcw-ramp")[::-1, 0, :3].tolist() == TABLES["first"].tolist()
+    receive(page, scene=scene(SIGNED, ALPHA, CONTRIBUTION, evidence="signed", revision=2))
+    revision(page, 2)
+    assert pixels(page, ".gcw-ramp")[::-1, 0, :3].tolist() == TABLES["cool-warm"].tolist()
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, revision=3))
+    revision(page, 3)
+    assert pixels(page, ".gcw-ramp")[::-1, 0, :3].tolist() == TABLES["first"].tolist()
+
+
+def test_counterfactual_evidence_is_said_wherever_the_class_is_named(view_open):
+    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, evidence="counterfactual"), TABLES))
+    assert page.locator(".gcw-title").inner_text().replace("\n", "") == "αk against Egyptian cat at conv_head"
+    label = page.locator(".gcw-picture").get_attribute("aria-label")
+    assert label == "chelsea: Grad-CAM against Egyptian cat at conv_head"
+    assert page.locator(".gcw-coverage").inner_text().endswith("half of the evidence against the class")
+    assert "counterfactual" in page.locator(".gcw-caption").inner_text()
 
 
 def test_an_empty_map_leaves_the_picture_alone_and_is_explained(view_open):
@@ -729,6 +788,9 @@ CONTROLS = """<div class="gradcam-controls">
 <div class="jupyter-widgets widget-text gradcam-class"><label for="c">Class</label>
 <input type="text" id="c" list="classes" value="tabby · 0.21" placeholder="class">
 <datalist id="classes"><option value="tabby · 0.21"></option><option value="lynx"></option></datalist></div>
+<div class="jupyter-widgets widget-toggle-buttons"><label>Evidence</label><div>
+<button class="jupyter-button widget-toggle-button mod-active" title="for">positive</button>
+<button class="jupyter-button widget-toggle-button" title="both">signed</button></div></div>
 <div class="jupyter-widgets widget-slider"><label>Opacity</label>
 <div class="noUi-handle" role="slider" tabindex="0"></div></div></div>"""
 
@@ -741,6 +803,12 @@ def test_the_controls_keep_their_keys_and_get_their_names(view_open):
     assert page.evaluate(bare) == 0
     assert page.get_by_role("button", name="Next layer").count() == 1
     assert page.get_by_role("slider", name="Opacity").count() == 1
+    pressed = page.get_by_role("group", name="Evidence").get_by_role("button", pressed=True)
+    assert pressed.all_inner_texts() == ["positive"]
+    page.evaluate(
+        "() => document.querySelectorAll('.widget-toggle-button').forEach(b => b.classList.toggle('mod-active'))"
+    )
+    expect(pressed).to_have_text("signed")
     page.evaluate("() => document.querySelector('.gradcam-controls').append(document.createElement('select'))")
     page.wait_for_function(f"{bare} === 0")
 

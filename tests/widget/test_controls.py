@@ -56,7 +56,6 @@ class Desk:
         self.state.update = recorded  # type: ignore[method-assign]
         self.controls = Controls(
             self.state,
-            colormaps=offer.colormaps,
             upload=lambda name, content: self.files.append((name, content)),
             reject=self.errors.append,
         )
@@ -76,6 +75,8 @@ def test_every_control_is_named_by_its_label(desk: Desk) -> None:
     assert controls.target.description == "Class"
     assert controls.colormap.description == "Colour map"
     assert controls.opacity.description == "Opacity"
+    assert controls.evidence.description == "Evidence"
+    assert tuple(controls.evidence.options) == ("positive", "signed", "counterfactual")
     assert controls.upload.description == controls.upload.tooltip == "Upload a picture"
     # Icons have no text, so the title is the accessible name.
     assert [(b.description, b.tooltip) for b in (controls.previous, controls.next)] == [
@@ -110,7 +111,7 @@ def test_the_lists_hold_what_is_offered(desk: Desk) -> None:
 
 def test_a_network_without_convolutions_shows_all_its_layers() -> None:
     desk = Desk()
-    fresh = Controls(desk.state, colormaps=("viridis",), upload=lambda *_: None, reject=lambda _: None)
+    fresh = Controls(desk.state, upload=lambda *_: None, reject=lambda _: None)
     fresh.show(replace(CHOICES, layers=LAYERS[4:], layer="pool"))
     assert (fresh.filter.value, fresh.layer._options_labels) == ("all", (LAYERS[4][2], LAYERS[5][2]))
 
@@ -266,6 +267,19 @@ def test_a_slider_under_the_hand_is_not_moved_by_the_kernel(desk: Desk) -> None:
         browser_sets(desk.controls.colormap, index=1)
     assert desk.updates == [{"opacity": 0.75}, {"colormap": "magma"}]
     assert (moved, sent) == ([False, False], [])
+
+
+def test_the_colour_maps_follow_the_evidence_and_each_kind_keeps_its_own(desk: Desk) -> None:
+    shown: list[bool] = []
+    desk.state.on_update(lambda: shown.append(desk.controls.show_look(desk.state.colormap, desk.state.opacity)))
+    desk.state.update(colormap="magma")
+    browser_sets(desk.controls.evidence, index=1)
+    assert desk.updates[-1] == {"evidence": "signed"}
+    assert desk.controls.colormap._options_labels == ("RdBu_r",)
+    assert (desk.state.colormap, desk.controls.colormap.value) == ("RdBu_r", "RdBu_r")
+    browser_sets(desk.controls.evidence, index=2)
+    assert desk.controls.colormap._options_labels == ("viridis", "magma")
+    assert (desk.state.colormap, desk.controls.colormap.value, shown) == ("magma", "magma", [True] * 3)
 
 
 def test_very_many_classes_are_typed_rather_than_listed(desk: Desk) -> None:

@@ -253,6 +253,8 @@ def test_opacity_and_colour_map_are_linked_in_the_browser(widget: GradCAMWidget)
     }
     offered = widget._controls.colormap._options_labels
     assert [widget._canvas.tables[name]["index"] for name in offered] == list(range(len(offered)))
+    two_sided = [table for table in widget._canvas.tables.values() if table["kind"] == "diverging"]
+    assert [table["index"] for table in two_sided] == [0, 1, 2]
 
 
 def test_every_layer_of_a_real_network_is_one_message_within_10_kb_and_runs_no_pass(
@@ -323,6 +325,7 @@ def test_set_changes_all_or_nothing_with_one_redraw(widget: GradCAMWidget) -> No
         ("target", 1.5, r"target: expected None .* got 1.5"),
         ("image_index", 2, r"image_index: expected an int from 0 to 1"),
         ("method", "Nope", r"method: expected one of GradCAM"),
+        ("evidence", "all", r"evidence: expected one of positive, signed, counterfactual"),
         ("colormap", "jet", r"colormap: expected one of viridis"),
         ("opacity", 2, r"opacity: expected a number"),
     ],
@@ -496,6 +499,63 @@ def test_where_alpha_is_a_share_it_is_the_contribution(widget: GradCAMWidget) ->
     assert decode(scene["alpha"]).tolist() == [2, 0]
     assert decode(scene["contribution"]).tolist() == [2, 0]
     assert scene["method"] == {"name": "HiResCAM", "weights": METHODS["HiResCAM"].meaning}
+
+
+# -- evidence --------------------------------------------------------------------------------------------------
+
+
+def test_signed_evidence_is_the_map_before_the_relu_with_its_own_colours_in_one_message(
+    widget: GradCAMWidget,
+) -> None:
+    # "crane (2)" has the weights (-1, -1), so alpha = (-1/4, -1/4) at "pool", and S = -(A0 + A1) / 4 with
+    # A0 = [[1, 0], [1, 0]] and A1 = 0.25 everywhere.
+    widget.set(target=2, colormap="magma")
+    with counted() as sent:
+        browser_sets(widget._controls.evidence, index=1)
+    assert redraws(widget, sent) == [{"scene", "colormap", "colormap_index"}]
+    assert [name for name, _ in others(widget, sent)] == ["Colour map"]
+    scene = widget._canvas.scene
+    assert decode(scene["cam"]).tolist() == [[-0.3125, -0.0625], [-0.3125, -0.0625]]
+    assert (scene["evidence"], scene["max"]) == ("signed", 0.3125)
+    assert scene["diagnosis"] == "All of this map speaks against crane (2): it is nowhere positive."
+    assert (widget.evidence, widget.colormap, widget._canvas.colormap_index) == ("signed", "RdBu_r", 0)
+    assert tuple(widget._controls.colormap.options) == ("RdBu_r", "PuOr_r", "coolwarm")
+    widget.colormap = "PuOr_r"
+    assert widget._canvas.colormap_index == 1
+    widget.evidence = "positive"
+    assert (widget.colormap, widget._canvas.colormap_index, widget._canvas.scene["max"]) == ("magma", 2, 0)
+    assert "No positive evidence" in widget._canvas.scene["diagnosis"]
+
+
+def test_counterfactual_evidence_is_that_of_the_negative_target(widget: GradCAMWidget) -> None:
+    before = widget._canvas.scene["target"]
+    with counted() as sent:
+        widget.evidence = "counterfactual"
+    assert redraws(widget, sent) == [{"scene"}]
+    scene = widget._canvas.scene
+    # Against "cat": alpha is -W[0] / 4 = (-1, 0), and nothing of the map is positive.
+    assert decode(scene["alpha"]).tolist() == [-1, 0]
+    assert (scene["evidence"], scene["max"], scene["coverage"]) == ("counterfactual", 0, None)
+    assert scene["diagnosis"] == "Nothing speaks against cat at this layer: the evidence is all for it."
+    # The class, its score and its probability are still its own.
+    assert scene["target"] == before
+    widget.target = 2
+    assert decode(widget._canvas.scene["cam"]).tolist() == [[0.3125, 0.0625], [0.3125, 0.0625]]
+    assert widget._canvas.scene["target"]["score"] == pytest.approx(-0.75)
+    assert widget.explanation.target.label == "against crane"
+
+
+def test_evidence_of_one_output_and_of_a_method_that_cannot(make: Callable[..., GradCAMWidget]) -> None:
+    widget = make(Binary(), red_left(), evidence="signed")
+    assert (widget.colormap, widget._canvas.colormap, widget._canvas.scene["evidence"]) == ("RdBu_r",) * 2 + (
+        "signed",
+    )
+    widget.evidence = "counterfactual"
+    assert (widget.colormap, decode(widget._canvas.scene["alpha"]).tolist()) == ("viridis", [-1, 0])
+    several = make(evidence="counterfactual", method="FinerCAM")
+    assert "needs a class as target" in several._canvas.notice["message"]
+    several.evidence = "positive"
+    assert several._canvas.notice == {}
 
 
 def test_methods_whose_map_is_not_at_layer_size_are_not_offered(widget: GradCAMWidget) -> None:

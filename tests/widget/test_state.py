@@ -36,8 +36,8 @@ def test_the_snapshot_is_frozen_and_leaves_the_look_out(state: State) -> None:
     before = state.snapshot()
     state.update(opacity=0.25, colormap="magma")
     assert state.snapshot() == before == View(0, None, None, "GradCAM")
-    state.update(layer="head", target=3, image_index=1)
-    assert state.snapshot() == View(1, "head", 3, "GradCAM")
+    state.update(layer="head", target=3, image_index=1, evidence="signed")
+    assert state.snapshot() == View(1, "head", 3, "GradCAM", "signed")
     assert before == View(0, None, None, "GradCAM")
     with pytest.raises(AttributeError, match="layer"):
         before.layer = "stem"  # type: ignore[misc]
@@ -56,6 +56,9 @@ def test_the_snapshot_is_frozen_and_leaves_the_look_out(state: State) -> None:
         ({"target": 1.5}, r"target: expected None .* got 1.5, a float"),
         ({"target": True}, r"target: expected None .* got True, a bool"),
         ({"method": "Grad"}, r"method: expected one of GradCAM; got 'Grad'"),
+        ({"evidence": "both"}, r"evidence: expected one of positive, signed, counterfactual; got 'both'"),
+        ({"colormap": "RdBu_r"}, r"colormap: expected one of viridis, magma; got 'RdBu_r'"),
+        ({"evidence": "signed", "colormap": "magma"}, r"colormap: expected one of RdBu_r; got 'magma'"),
         ({"colormap": "jet"}, r"colormap: expected one of viridis, magma; got 'jet'"),
         ({"opacity": 1.5}, r"opacity: expected a number from 0 .* to 1 .*; got 1.5"),
         ({"opacity": float("nan")}, r"opacity: .* got nan"),
