@@ -156,6 +156,8 @@ class Finer:
 
     def __call__(self, output: Tensor) -> Tensor:
         """The scalar for an output (num_classes,)."""
+        for index in (self.index, *self.against):
+            ClassLogit(index)(output)  # says in words what does not fit
         return output[self.index] - self.gamma * output[list(self.against)].mean()
 
     @property
@@ -226,7 +228,7 @@ class Region(_Valued):
                 f"target: the mask must have the output's size {tuple(output.shape[1:])}; got {tuple(mask.shape)}"
             )
         if not bool(mask.any()):
-            raise ValueError(f"target: the region of {self.label} has no pixel; give another mask or class")
+            raise ValueError(f"target: the {self.label} has no pixel; give another mask or class")
         return output[self.index][mask].mean()
 
     @property
