@@ -112,7 +112,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         for module, training in flags:
             if training:
                 module.training = False
-        with gradients_on(), autocast_off(_kind_of_device(model)):
+        with gradients_on(), autocast_off(_kind_of_device(model)), _eagerly():
             yield
     finally:
         for module, training in flags:
@@ -164,6 +164,15 @@ def autocast_off(device: str) -> AbstractContextManager[Any]:
     if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Compiled parts run as written: compiled code would skip our hooks, or be compiled anew with them inside."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # torch >= 2.6
+    if set_stance is None or "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = set_stance("force_eager")
+    return stance
 
 
 def _random_state() -> Callable[[], None]:

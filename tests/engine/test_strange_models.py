@@ -386,19 +386,14 @@ def test_densenet_that_saves_memory():
         torch.testing.assert_close(found[layer].alpha, expected.alpha, rtol=1e-10, atol=1e-14)
 
 
-B25 = pytest.mark.xfail(
-    strict=True, reason="B25: compiled parts are compiled anew for a pass with hooks, with warnings"
-)
-
-
 @pytest.mark.parametrize(
     "wrap",
     [
         "compiled",
         "parallel",
-        pytest.param("compiled in place", marks=B25),
-        pytest.param("compiled part", marks=B25),
-        pytest.param("compiled part in place", marks=B25),
+        "compiled in place",
+        "compiled part",
+        "compiled part in place",
     ],
 )
 @pytest.mark.parametrize("warm", [False, True])
