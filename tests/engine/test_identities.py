@@ -39,7 +39,7 @@ def test_alpha_is_the_heads_weight_over_z_where_the_head_is_gap_and_linear(name)
     else:
         model, layer, linear = torchvision.models.mobilenet_v2(weights=None), "features.18", "classifier.1"
     model = model.double().eval()
-    x = torch.rand(3, 64, 96, dtype=torch.float64)
+    x = torch.rand(3, 48, 64, dtype=torch.float64)
     cam, weight = GradCAM(model), model.get_submodule(linear).weight.detach()
     for target in (0, 2, weight.shape[0] - 1 if weight.shape[0] < 50 else 40):
         found = cam.explain(x, target, layer)

@@ -251,7 +251,7 @@ def cut_sequence(steps: list[Callable[[Tensor], Tensor]], x: Tensor, count: int)
 
 @pytest.mark.parametrize("index", [0, 1, 3, 6, 9, 11, 12])
 def test_mobilenet_v3_small(index):
-    model, x = network("mobilenet_v3_small"), picture()
+    model, x = network("mobilenet_v3_small"), picture(48)
     m = out_of_place(model)
     steps = [*m.features, lambda a: m.classifier(a.mean((2, 3)))]
     check(model, x, f"features.{index}", cut_sequence(steps, x, index + 1), target=17)
@@ -260,7 +260,7 @@ def test_mobilenet_v3_small(index):
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_mobilenet_v3_small_inside_a_block(part):
     # features.11.block: expand (conv, norm, in-place Hardswish), depthwise, squeeze-and-excitation, project
-    model, x = network("mobilenet_v3_small"), picture()
+    model, x = network("mobilenet_v3_small"), picture(48)
     m = out_of_place(model)
     before = cut_sequence(list(m.features), x, 11)[0]
     assert m.features[11].use_res_connect
@@ -350,7 +350,7 @@ def demo64(demo) -> nn.Module:
 
 @pytest.mark.parametrize("layer", ["_blocks.4", "_blocks.9", "_blocks.15", "_conv_head", "_bn1", "_swish:2"])
 def test_the_demo_model(demo64, layer):
-    m, x = out_of_place(demo64), picture(96)
+    m, x = out_of_place(demo64), picture(64)
     steps = {
         "stem": lambda a: m._swish(m._bn0(m._conv_stem(a))),
         **{f"_blocks.{i}": block for i, block in enumerate(m._blocks)},
