@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ class Passes:
 
 
 class Gradients:
-    """Gradients of targets at the feature maps of traces, within a cache's budget.
+    """Gradients of targets at the feature maps of traces, within a quarter of a cache's budget.
 
     For a target the first request goes back only as far as the deepest layer asked for and keeps the gradient
     of every feature map on its way. A request further down goes on from the nearest known gradient that cuts it
@@ -47,6 +47,7 @@ class Gradients:
     def __init__(self, cache: Cache) -> None:
         self.passes = 0
         self._cache = cache
+        self._places: list[Hashable] = []
 
     def __call__(
         self, key: int, trace: Trace, target: Target, records: Sequence[Record]
@@ -83,7 +84,20 @@ class Gradients:
             if gradient is not None
         }
         self._cache.put(place, known, sum(storages.values()), parent=key)
+        self._trim(place)
         return known
+
+    def _trim(self, newest: Hashable) -> None:
+        """Leave most of the budget to traces: gradients take a quarter of it, the oldest targets' go first."""
+        self._places = [place for place in self._places if self._cache.peek(place) is not None and place != newest]
+        self._places.append(newest)
+        sizes = self._cache.sizes()
+        total = sum(sizes.get(place, 0) for place in self._places)
+        for place in self._places[:-1]:
+            if total <= self._cache.budget // 4:
+                break
+            total -= sizes[place]
+            self._cache.drop(place)
 
     def _start(self, trace: Trace, missing: Sequence[Record], known: Mapping[int, Tensor | None]) -> Record | None:
         """The one known record that cuts all the missing ones off from the output, or None."""
