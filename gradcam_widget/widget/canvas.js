@@ -849,13 +849,45 @@ function statusPart() {
 /** An error in words, above the picture. */
 function noticePart() {
   const element = h("div", { class: "gcw-notice", role: "alert" });
+  let stale = false;
   return {
     element,
+    /** Whether what is shown does not belong to the selection. */
+    isStale: () => stale,
     show(notice) {
+      stale = Boolean(notice?.stale);
       // Written only where it changed: an alert that is written again is read aloud again.
       const lines = notice?.title || notice?.message ? [notice.title, notice.message].filter(Boolean) : [];
       if (lines.join("\n") === [...element.children].map((child) => child.textContent).join("\n")) return;
       element.replaceChildren(...lines.map((line, i) => h(i === 0 ? "strong" : "span", {}, line)));
+    },
+  };
+}
+
+/** Many passes that a map needs: their number and a button first, then how far they are and a way to stop. */
+function taskPart({ model, say, signal }) {
+  const words = h("span", { class: "gcw-words" });
+  const bar = h("progress", { class: "gcw-progress", "aria-label": "passes done" });
+  const button = h("button", { class: "gcw-button", type: "button" });
+  const element = h("div", { class: "gcw-task", role: "group", "aria-label": "Many passes", hidden: true }, words, bar, button);
+  let state = "none";
+  button.addEventListener("click", () => {
+    model.send({ type: state === "running" ? "cancel" : "compute" });
+  }, { signal });
+  return {
+    element,
+    show(task) {
+      const { method, cost, total, done } = task ?? {};
+      const before = state;
+      state = !total ? "none" : Number.isFinite(done) ? "running" : "waiting";
+      element.hidden = state === "none";
+      if (state === "none") return;
+      bar.hidden = state !== "running";
+      bar.max = total;
+      bar.value = done ?? 0;
+      words.textContent = state === "running" ? `${method}: ${done} of ${plural(total, "pass", "passes")}` : `${method} needs ${cost}.`;
+      button.textContent = state === "running" ? "Cancel" : `Compute ${plural(total, "pass", "passes")}`;
+      if (state !== before) say(words.textContent);
     },
   };
 }
@@ -1037,10 +1069,11 @@ function render({ model, el }) {
   const channels = channelPart(parts);
   const predictions = predictionPart(parts);
   const status = statusPart();
+  const task = taskPart(parts);
   channels.element.append(predictions.element);
   const body = h("div", { class: "gcw-body" }, picture.element, channels.element);
   const strip = h("div", { class: "gcw-strip" });
-  root.prepend(notice.element, body, strip, status.element);
+  root.prepend(notice.element, task.element, body, strip, status.element);
   root.append(live);
   el.append(root);
 
@@ -1095,14 +1128,22 @@ function render({ model, el }) {
     announce(shown.scene, next.scene);
     shown = next;
     root.classList.toggle("gcw-empty", !next.scene);
-    root.classList.toggle("gcw-stale", Boolean(message?.stale && next.scene));
     notice.show(message);
+    showTask();
     picture.show(next.picture, next.scene, Boolean(message?.title || message?.message));
     channels.show(next.scene);
     predictions.show(next.scene);
     status.show(next.scene?.status);
     colour();
     layout();
+  }
+
+  /** A map that waits for its passes is not the one on show. */
+  function showTask() {
+    const waiting = model.get("task") ?? {};
+    task.show(waiting);
+    const stale = notice.isStale() || Boolean(waiting.total);
+    root.classList.toggle("gcw-stale", Boolean(stale && shown.scene));
   }
 
   /** Unpacking is asynchronous, so an older message can be ready after a newer one: the latest wins. */
@@ -1127,6 +1168,8 @@ function render({ model, el }) {
 
   const listeners = [
     ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
+    // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
+    ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
     ["change:opacity change:colormap change:colormap_index", coalesced(() => signal.aborted || recolour())],
   ];
   const subscriptions = listeners.flatMap(([names, act]) => names.split(" ").map((name) => [name, act]));

@@ -18,7 +18,7 @@ from PIL import Image
 
 from gradcam_widget.widget import wire
 
-__all__ = ["Canvas", "Notice", "Scene", "encode_picture"]
+__all__ = ["Canvas", "Notice", "Scene", "Task", "encode_picture"]
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger("gradcam_widget")
@@ -94,6 +94,32 @@ class Notice:
         }
 
 
+@dataclass(frozen=True)
+class Task:
+    """Many passes of the model that a map needs: told before they run, and while they do.
+
+    Attributes:
+        method: which method needs them.
+        cost: in words, such as "one forward pass per channel".
+        total: how many passes.
+        done: how many of them; None before they have been asked for.
+    """
+
+    method: str
+    cost: str
+    total: int
+    done: int | None = None
+
+    def as_message(self) -> dict[str, Any]:
+        """The task as the view takes it."""
+        return {
+            "method": wire.shorten(self.method),
+            "cost": wire.shorten(self.cost),
+            "total": self.total,
+            "done": self.done,
+        }
+
+
 def encode_picture(pixels: NDArray[np.uint8], name: str) -> dict[str, Any]:
     """The picture as the view takes it, losslessly.
 
@@ -114,6 +140,8 @@ class Canvas(anywidget.AnyWidget):
         picture: what the model saw, as a PNG; sent only when it changes.
         scene: everything that depends on the selection; see `Scene`.
         notice: an error in words, or {}; see `Notice`.
+        task: many passes that the map asked for needs, or {}; see `Task`. While there is one, the scene on show is
+            that of an earlier question. The view answers {"type": "compute"} or {"type": "cancel"}.
         opacity: of the heatmap, 0 to 1. The browser changes it on its own.
         colormap: name of the colour table.
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
@@ -128,6 +156,7 @@ class Canvas(anywidget.AnyWidget):
     picture = traitlets.Dict().tag(sync=True)
     scene = traitlets.Dict().tag(sync=True)
     notice = traitlets.Dict().tag(sync=True)
+    task = traitlets.Dict().tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)
@@ -144,6 +173,7 @@ class Canvas(anywidget.AnyWidget):
             opacity: to begin with.
         """
         self._on_target: list[Callable[[int], None]] = []
+        self._on_task: list[Callable[[str], None]] = []
         super().__init__(
             tables=(sent := _tables_message(tables)),
             colormap=colormap,
@@ -162,11 +192,15 @@ class Canvas(anywidget.AnyWidget):
         """Call ``callback(index)`` when a prediction is chosen in the view."""
         self._on_target.append(callback)
 
+    def on_task(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback("compute" | "cancel")`` when the view is told to begin or to end a task."""
+        self._on_task.append(callback)
+
     def show(
         self, scene: dict[str, Any], picture: dict[str, Any] | None = None, colormap: str | None = None
     ) -> None:
         """Draw a scene (see `Scene.message`), with its picture and colour table where those are new, and without
-        a notice.
+        a notice or a task.
 
         All of it travels as one message.
         """
@@ -177,10 +211,17 @@ class Canvas(anywidget.AnyWidget):
                 self._use(colormap)
             self.scene = scene
             self.notice = {}
+            self.task = {}
 
-    def say(self, notice: Notice | None) -> None:
-        """Show a notice, or take it away."""
-        self.notice = {} if notice is None else notice.as_message()
+    def say(self, notice: Notice | None, task: Task | None = None) -> None:
+        """Show a notice and a task, or take them away."""
+        with self.hold_sync():
+            self.notice = {} if notice is None else notice.as_message()
+            self.work(task)
+
+    def work(self, task: Task | None) -> None:
+        """Show how far a task is, or that it waits to be begun, or none."""
+        self.task = {} if task is None else task.as_message()
 
     def look(self, colormap: str, opacity: float) -> None:
         """Set colour map and opacity from the kernel."""
@@ -197,10 +238,13 @@ class Canvas(anywidget.AnyWidget):
             return
         if content.get("type") == "ready" and not content.get("complete", True):
             # Some front ends lose the binary parts of a view's first state.
-            self.send_state(["tables", "picture", "scene", "notice"])
+            self.send_state(["tables", "picture", "scene", "notice", "task"])
         elif content.get("type") == "target" and isinstance(content.get("index"), int):
             for callback in tuple(self._on_target):
                 callback(content["index"])
+        elif content.get("type") in ("compute", "cancel"):
+            for act in tuple(self._on_task):
+                act(content["type"])
         else:
             _log.debug("The view sent something else: %r", content)
 

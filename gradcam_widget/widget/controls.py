@@ -58,6 +58,7 @@ class Choices:
         predictions: the most probable first.
         target: index of the explained class; None where the target is no class.
         target_label: how the target is called.
+        method: name of the method.
         evidence: what the map shows.
     """
 
@@ -69,6 +70,7 @@ class Choices:
     predictions: tuple[Prediction, ...] = ()
     target: int | None = None
     target_label: str = ""
+    method: str = "GradCAM"
     evidence: str = "positive"
 
     @property
@@ -163,7 +165,7 @@ class _Hands(threading.local):
 
 
 class Controls:
-    """Picture, Layer, Show, Class, Evidence, Colour map and Opacity, in a row that wraps.
+    """Picture, Layer, Show, Class, Method, Evidence, Colour map and Opacity, in a row that wraps.
 
     They write what the user chooses into a `State`, and show what they are told with `show`. What they show
     is never taken for a choice of the user's.
@@ -214,6 +216,10 @@ class Controls:
             ),
             "gradcam-class",
         )
+        self.method = _classed(
+            ipywidgets.Dropdown(description="Method", options=list(state.offer.methods), value=state.method),
+            "gradcam-method",
+        )
         self.evidence = _classed(
             ipywidgets.ToggleButtons(
                 description="Evidence", options=list(EVIDENCE), value=state.evidence, tooltips=_EVIDENCE_WORDS
@@ -243,6 +249,7 @@ class Controls:
                     group,
                     self.filter,
                     self.target,
+                    self.method,
                     self.evidence,
                     self.colormap,
                     self.opacity,
@@ -258,6 +265,7 @@ class Controls:
         self.next.on_click(self._on_next_click)
         self.filter.observe(self._on_filter_value, names="value")
         self.target.observe(self._on_target_value, names="value")
+        self.method.observe(self._on_method_value, names="value")
         self.evidence.observe(self._on_evidence_value, names="value")
         self.colormap.observe(self._on_colormap_value, names="value")
         self.opacity.observe(self._on_opacity_value, names="value")
@@ -277,6 +285,7 @@ class Controls:
             with self.target.hold_sync():
                 _set(self.target, "options", choices.class_options)
                 _set(self.target, "value", choices.class_text)
+            _set(self.method, "value", choices.method)
             _set(self.evidence, "value", choices.evidence)
 
     def show_look(self, colormap: str, opacity: float) -> bool:
@@ -385,6 +394,10 @@ class Controls:
                 self._refuse(error)
             else:
                 self._choose(target=index)
+
+    def _on_method_value(self, change: Any) -> None:
+        if not self._hands.showing:
+            self._choose(method=change["new"])
 
     def _on_evidence_value(self, change: Any) -> None:
         if not self._hands.showing:

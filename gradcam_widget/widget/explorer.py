@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +30,9 @@ from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
+from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import BinaryLogit, ClassLogit, Counterfactual, name_target, probabilities
-from gradcam_widget.widget.canvas import Canvas, Notice, Scene, encode_picture
+from gradcam_widget.widget.canvas import Canvas, Notice, Scene, Task, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
 from gradcam_widget.widget.wire import shorten
@@ -44,6 +45,7 @@ _UPLOAD_BYTES = 20_000_000
 _UPLOAD_PIXELS = 50_000_000
 _UPLOAD_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 _PREDICTIONS = 5
+_TELL_SECONDS = 0.1  # how often the progress of many passes is told
 
 
 class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -57,7 +59,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         transform: PIL image -> tensor (C, H, W); by default the model's own, else ImageNet's.
         layer: name of a layer, a module or a `Layer`; None for the last feature map with more than one cell.
         target: None for the predicted class, an int, a class name, or a function output -> scalar.
-        method: name of a method.
+        method: name of a method. One that needs many passes tells their number and waits for `compute`.
         evidence: "positive" for what speaks for the target, "signed" for what speaks for and against it,
             "counterfactual" for what speaks against it (Grad-CAM of the negative target).
         device: where to compute, such as "cuda"; by default where the model is.
@@ -120,6 +122,11 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._idle_gpu = _idle_gpu(self.engine.device)
         self._answered: View | None = None  # the last question, whether it could be answered or not
         self._failure: Notice | None = None  # where it could not
+        self._unpaid: _Unpaid | None = None  # where that needs many passes, which have not been asked for
+        self._paid: set[View] = set()  # the questions for which they were run
+        self._job: _Job | None = None  # the many passes that are being run
+        self._job_lock = threading.Lock()
+        self._job_seconds = 0.0  # that passes have taken since the last answer
         self._drawn: _Drawn | None = None
         self._reached: tuple[int, object] | None = None  # picture and target whose gradients are all known
 
@@ -155,6 +162,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._closed = False
         self.add_class("gradcam-widget")
         self._canvas.on_target(self._on_canvas_target)
+        self._canvas.on_task(self._on_canvas_task)
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)
         self.refresh()
@@ -177,28 +185,42 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 view = self._state.snapshot()
                 if view == self._answered:
                     break
-                failure = None
+                if self._job is not None and self._job.view != view:
+                    self._drop_job()
+                failure, unpaid = None, None
                 try:
                     drawn = self._drawn
                     if drawn is None or view != drawn.view:
                         drawn = self._answer(view)
+                except _Unpaid as cost:
+                    unpaid = cost
                 except Exception as error:
                     _log.exception("No explanation for %s", view)
                     failure = _in_words(error, self.engine.device, stale=self._drawn is not None)
                 if view != self._state.snapshot():
                     continue  # the user has moved on
-                if failure is None and drawn is not None:
+                if failure is None and unpaid is None and drawn is not None:
                     self._draw(drawn)
-                self._answered, self._failure = view, failure
+                self._answered, self._failure, self._unpaid = view, failure, unpaid
             if self._closed:
                 return
             self._follow()
             self._reach_all_layers()
 
+    def compute(self) -> None:
+        """Run the many passes that the chosen method needs, wait for them, and draw the map.
+
+        What the button of the same name does in the background. Nothing happens where no map waits for passes.
+        """
+        self._check_open()
+        if (job := self._begin_job()) is not None:
+            self._run_job(job)
+
     def close(self) -> None:
         """Close the widget with all its parts, and empty the engine where the widget made it."""
         if self._closed:
             return
+        self._drop_job(wait=True)
         with self._lock:
             self._closed = True
             for part in [*self._links, *_parts(self)]:
@@ -217,19 +239,33 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         with self._counted():
             explanation, own = self._explain(image, view)
             scores = self.engine.predict(image)
-        layer = explanation.layer
+        layer = own.layer
         if len(layer.shape) != 3:
             raise ValueError(
                 f"layer: the widget shows pictures, whose feature maps are (K, h, w); {layer.name!r} has the "
                 f"shape {layer.shape}. Use the engine, GradCAM, for signals and volumes"
             )
-        if not (torch.isfinite(scores).all() and torch.isfinite(explanation.signed_cam).all()):
+        if not (torch.isfinite(scores).all() and torch.isfinite((explanation or own).signed_cam).all()):
             raise ValueError(
-                explanation.diagnosis or "model: its scores are NaN or infinite for this picture; check its input"
+                (explanation or own).diagnosis
+                or "model: its scores are NaN or infinite for this picture; check its input"
             )
         labels = _classes(scores, self.engine.class_names)
         predictions = _predictions(scores, labels)
         target = _target(own, labels)
+        choices = Choices(
+            picture=view.image_index,
+            layers=tuple((known.name, known.kind, known.label) for known in layers),
+            layer=layer.name,
+            classes=labels,
+            predictions=predictions,
+            target=None if callable(view.target) else target["index"],
+            target_label=target["label"],
+            method=view.method,
+            evidence=view.evidence,
+        )
+        if explanation is None:
+            raise _Unpaid(Task(view.method, METHODS[view.method].passes, layer.shape[0]), choices)
         new_picture = None
         if self._drawn is None or self._drawn.view.image_index != view.image_index:
             name = self._state.offer.pictures[view.image_index]
@@ -238,7 +274,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         share = METHODS[view.method].alpha == "share"
         contribution = _array(explanation.alpha if share else explanation.contribution)
         passes = _in_passes(self._spent)
-        milliseconds = 1000 * (time.perf_counter() - started)
+        milliseconds = 1000 * (time.perf_counter() - started + self._job_seconds)
         scene = Scene(
             layer={"name": layer.name, "label": layer.label, "kind": layer.kind, "shape": list(layer.shape)},
             target=target,
@@ -263,30 +299,35 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             picture=new_picture,
             explanation=explanation,
             status=f"{self.engine.device} · {passes} · {milliseconds:.1f} ms",
-            choices=Choices(
-                picture=view.image_index,
-                layers=tuple((known.name, known.kind, known.label) for known in layers),
-                layer=layer.name,
-                classes=labels,
-                predictions=predictions,
-                target=None if callable(view.target) else target["index"],
-                target_label=target["label"],
-                evidence=view.evidence,
-            ),
+            choices=choices,
         )
 
-    def _explain(self, image: object, view: View) -> tuple[Explanation, Explanation]:
-        """The explanation that a question asks for, and one of the target itself.
+    def _explain(
+        self, image: object, view: View, progress: Callable[[int, int], bool] | None = None
+    ) -> tuple[Explanation | None, Explanation]:
+        """The explanation that a question asks for, and one that tells its target and layer.
 
-        They differ for counterfactual evidence, which is that of the negative of the target.
+        They differ for counterfactual evidence, which is that of the negative of the target, and for methods of
+        many passes: without ``progress`` the first is None then, unless it has been computed before.
         """
-        if view.evidence != "counterfactual":
+        many = METHODS[view.method].many_passes
+        if view.evidence != "counterfactual" and not many:
             explanation = self.engine.explain(image, view.target, view.layer, method=view.method)
             return explanation, explanation
         # Only an explanation tells which class, side and layer are meant where the choice is the engine's.
         own = self.engine.explain(image, view.target, view.layer)
-        against = Counterfactual(own.target)
-        return self.engine.explain(image, against, own.layer, method=view.method), own
+        if many and progress is None:
+            if view not in self._paid:
+                return None, own
+            progress = _refuse  # what was computed is kept by the engine, but not for ever
+        target = Counterfactual(own.target) if view.evidence == "counterfactual" else own.target
+        try:
+            return self.engine.explain(image, target, own.layer, method=view.method, progress=progress), own
+        except Cancelled:
+            if progress is not _refuse:
+                raise
+            self._paid.discard(view)
+            return None, own
 
     def _draw(self, drawn: _Drawn) -> None:
         """Send an answer to the view, unless it is the one it holds."""
@@ -296,18 +337,22 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None)
             # The picture has gone; the widget need not keep a second copy.
             self._drawn = replace(drawn, picture=None)
-            self._spent = Passes()
+            self._spent, self._job_seconds = Passes(), 0.0
 
     def _follow(self) -> None:
         """Let notice, controls and traits follow what was asked and answered."""
-        failed, drawn = self._failure, self._drawn
-        self._canvas.say(failed)
-        choices = drawn.choices if failed is None and drawn is not None else self._failed_choices()
+        failed, unpaid, drawn = self._failure, self._unpaid, self._drawn
+        if self._job is None:
+            self._canvas.say(failed, None if unpaid is None else unpaid.task)
+        if unpaid is not None:
+            choices = unpaid.choices
+        else:
+            choices = drawn.choices if failed is None and drawn is not None else self._failed_choices()
         self._controls.show(replace(choices, pictures=self._state.offer.pictures))
         colormap, opacity = self._state.colormap, self._state.opacity
         if self._controls.show_look(colormap, opacity):
             self._canvas.look(colormap, opacity)
-        shown = None if failed is not None else drawn
+        shown = None if failed is not None or unpaid is not None else drawn
         with self._as_mirror():
             self.set_trait("explanation", shown and shown.explanation)
             self.set_trait("status", shown.status if shown else f"{self.engine.device} · no explanation")
@@ -321,6 +366,11 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         before = self._drawn.choices if self._drawn else Choices()
         same_picture = before.picture == view.image_index
         layers = self._layers.get(view.image_index, ())
+        if self._drawn is not None and self._drawn.view == replace(
+            self._drawn.view, image_index=view.image_index, layer=view.layer, target=view.target
+        ):
+            # Only the method or the evidence is another, so what the engine chose for the rest still holds.
+            return replace(before, method=view.method, evidence=view.evidence)
         named = self._class_of(view.target)
         return replace(
             before,
@@ -332,8 +382,65 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             target_label=before.classes[named]
             if named is not None and named < len(before.classes)
             else ("" if view.target is None else _name(view.target)),
+            method=view.method,
             evidence=view.evidence,
         )
+
+    # -- many passes -------------------------------------------------------------------------------------------
+
+    def _begin_job(self) -> _Job | None:
+        """The passes that are waited for, from now on being run; None where there are none."""
+        with self._lock, self._job_lock:
+            if self._closed or self._unpaid is None or self._job is not None:
+                return None
+            self._job = job = _Job(self._state.snapshot(), self._unpaid.task)
+            self._canvas.work(replace(job.task, done=0))
+            return job
+
+    def _run_job(self, job: _Job) -> None:
+        """Run passes until they are done or cancelled, and draw. Meanwhile only the engine is not to be had."""
+        started = time.perf_counter()
+        try:
+            with self._lock:
+                image = self._input(job.view.image_index)
+            with self._counted():
+                self._explain(image, job.view, lambda done, total: self._tell(job, done, total))
+            self._paid.add(job.view)
+            self._job_seconds = time.perf_counter() - started
+        except Cancelled:
+            return
+        except Exception as error:
+            _log.exception("No explanation for %s", job.view)
+            job.error = error
+        with self._lock:
+            if self._drop_job(job):
+                if job.error is None:
+                    self._answered = None  # it has an answer now
+                else:
+                    self._failure = _in_words(job.error, self.engine.device, stale=self._drawn is not None)
+                    self._unpaid = None
+                self.refresh()
+
+    def _tell(self, job: _Job, done: int, total: int) -> bool:
+        """Show how far passes are, from time to time; whether they shall go on."""
+        with self._job_lock:
+            if self._job is not job:
+                return False
+            if (now := time.monotonic()) >= job.next_word:
+                job.next_word = now + _TELL_SECONDS
+                self._canvas.work(replace(job.task, done=done, total=total))
+        return True
+
+    def _drop_job(self, job: _Job | None = None, *, wait: bool = False) -> bool:
+        """Forget the passes that are being run, or only these; they end with the batch. Whether there were any."""
+        with self._job_lock:
+            running = self._job
+            if running is None or job not in (None, running):
+                return False
+            self._job = None
+        if wait and running.thread is not None and running.thread is not threading.current_thread():
+            running.thread.join()
+        return True
 
     def _reach_all_layers(self) -> None:
         """Go back through the rest of the network for the class on show, so that no other layer needs a pass.
@@ -342,7 +449,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         both together are one backward pass.
         """
         drawn = self._drawn
-        if drawn is None or self._failure is not None or not METHODS[drawn.view.method].needs_gradient:
+        if drawn is None or self._failure or self._unpaid or not METHODS[drawn.view.method].needs_gradient:
             return
         question = drawn.view.image_index, drawn.view.target
         if question == self._reached:
@@ -432,7 +539,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             yield
         finally:
             spent = self.engine.passes - before
-            self._spent = Passes(self._spent.forward + spent.forward, self._spent.backward + spent.backward)
+            self._spent = self._spent + spent
 
     # -- what comes in -----------------------------------------------------------------------------------------
 
@@ -453,6 +560,15 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             self._state.update(target=index)
         except Exception as error:
             self._on_controls_reject(error)
+
+    def _on_canvas_task(self, wish: str) -> None:
+        if wish == "cancel":
+            if self._drop_job():
+                with self._lock:
+                    self._follow()
+        elif (job := self._begin_job()) is not None:
+            job.thread = threading.Thread(target=self._run_job, args=(job,), name="gradcam_widget", daemon=True)
+            job.thread.start()
 
     def _on_controls_reject(self, error: Exception) -> None:
         """Show why a choice was not taken. What is on show still belongs to what is selected."""
@@ -501,6 +617,30 @@ class _Drawn:
     explanation: Explanation
     status: str
     choices: Choices
+
+
+class _Unpaid(Exception):  # noqa: N818 # no error: a map that waits to be asked for
+    """A map needs many passes, which nobody has asked for."""
+
+    def __init__(self, task: Task, choices: Choices) -> None:
+        super().__init__(task)
+        self.task, self.choices = task, choices
+
+
+@dataclass(eq=False)
+class _Job:
+    """Many passes that are being run for a question."""
+
+    view: View
+    task: Task
+    thread: threading.Thread | None = None
+    error: Exception | None = None
+    next_word: float = 0.0
+
+
+def _refuse(done: int, total: int) -> bool:
+    """The progress function of one who takes what is there, and pays for nothing more."""
+    return False
 
 
 def coverage(contribution: NDArray[Any], share: float = 0.5) -> dict[str, Any] | None:
@@ -673,10 +813,11 @@ def _name(target: object) -> str:
 
 def _in_passes(passes: Passes) -> str:
     """The count in words: no pass, 1 backward pass, 1 forward, 2 backward passes."""
-    parts = [f"{n} {kind}" for n, kind in ((passes.forward, "forward"), (passes.backward, "backward")) if n]
+    counts = {"forward": passes.forward, "partial": passes.partial, "backward": passes.backward}
+    parts = [f"{n} {kind}" for kind, n in counts.items() if n]
     if not parts:
         return "no pass"
-    return f"{', '.join(parts)} pass{'es' if max(passes.forward, passes.backward) > 1 else ''}"
+    return f"{', '.join(parts)} pass{'es' if max(counts.values()) > 1 else ''}"
 
 
 def _in_words(error: Exception, device: torch.device, *, stale: bool) -> Notice:

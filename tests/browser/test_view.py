@@ -528,6 +528,30 @@ def test_a_notice_is_an_alert_and_marks_what_is_stale(view_open):
     assert page.get_by_text("not this selection").is_hidden()
 
 
+def test_many_passes_are_asked_for_then_counted_and_can_be_cancelled(view_open):
+    page = view_open(small())
+    group = page.get_by_role("group", name="Many passes")
+    assert group.count() == 0
+    waiting = {"method": "ScoreCAM", "cost": "one forward pass per channel", "total": 1280, "done": None}
+    receive(page, task=waiting)
+    expect(group).to_contain_text("ScoreCAM needs one forward pass per channel.")
+    assert page.locator(".gcw.gcw-stale").count() == 1
+    assert group.get_by_role("progressbar").count() == 0
+    group.get_by_role("button", name="Compute 1280 passes").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("model.sent.at(-1)") == {"type": "compute"}
+    receive(page, task={**waiting, "done": 320})
+    expect(group).to_contain_text("ScoreCAM: 320 of 1280 passes")
+    bar = group.get_by_role("progressbar")
+    assert bar.evaluate("bar => [bar.value, bar.max]") == [320, 1280]
+    page.keyboard.press("Enter")  # the focus has stayed on the button, which now stops
+    assert page.evaluate("model.sent.at(-1)") == {"type": "cancel"}
+    receive(page, task={}, scene=scene(CAM, ALPHA, CONTRIBUTION, revision=2))
+    revision(page, 2)
+    assert group.count() == 0
+    assert page.locator(".gcw.gcw-stale").count() == 0
+
+
 def test_before_the_first_scene_it_waits_quietly(view_open):
     page = view_open({**small(), "scene": {}, "picture": {}}, drawn=False)
     page.get_by_text("waiting for the first map").wait_for()

@@ -154,6 +154,7 @@ def state(
         "picture": sent,
         "scene": first,
         "notice": {},
+        "task": {},
         "opacity": 0.5,
         "colormap": next(iter(tables), ""),
         "tables": {name: {"kind": kinds[name], "data": tables[name].tobytes()} for name in tables},

@@ -75,6 +75,7 @@ def test_every_control_is_named_by_its_label(desk: Desk) -> None:
     assert controls.target.description == "Class"
     assert controls.colormap.description == "Colour map"
     assert controls.opacity.description == "Opacity"
+    assert controls.method.description == "Method"
     assert controls.evidence.description == "Evidence"
     assert tuple(controls.evidence.options) == ("positive", "signed", "counterfactual")
     assert controls.upload.description == controls.upload.tooltip == "Upload a picture"
@@ -267,6 +268,15 @@ def test_a_slider_under_the_hand_is_not_moved_by_the_kernel(desk: Desk) -> None:
         browser_sets(desk.controls.colormap, index=1)
     assert desk.updates == [{"opacity": 0.75}, {"colormap": "magma"}]
     assert (moved, sent) == ([False, False], [])
+
+
+def test_choosing_a_method_writes_it_once_and_showing_one_writes_nothing(desk: Desk) -> None:
+    desk.state.offer = replace(desk.state.offer, methods=("GradCAM", "HiResCAM"))
+    fresh = Controls(desk.state, upload=lambda *_: None, reject=desk.errors.append)
+    choose(fresh.method, "HiResCAM")
+    assert desk.updates == [{"method": "HiResCAM"}]
+    fresh.show(CHOICES)
+    assert (fresh.method.value, len(desk.updates), desk.errors) == ("GradCAM", 1, [])
 
 
 def test_the_colour_maps_follow_the_evidence_and_each_kind_keeps_its_own(desk: Desk) -> None:

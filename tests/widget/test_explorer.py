@@ -563,6 +563,159 @@ def test_methods_whose_map_is_not_at_layer_size_are_not_offered(widget: GradCAMW
         widget.method = "GuidedGradCAM"
 
 
+# -- methods ---------------------------------------------------------------------------------------------------
+
+
+def test_every_method_at_layer_size_is_in_the_list_and_gives_a_map_or_a_reason(widget: GradCAMWidget) -> None:
+    offered = widget._controls.method._options_labels
+    assert offered == tuple(name for name, row in METHODS.items() if "guided" not in row.needs)
+    widget.method = "LayerCAM"
+    for name in offered:
+        with counted() as sent:
+            choose(widget._controls.method, name)
+        assert widget.method == name
+        assert others(widget, sent) == []
+        answer = "task" if METHODS[name].many_passes else "notice" if name == "CAM" else "scene"
+        assert [answer in message for message in redraws(widget, sent)] == [True]
+        assert (widget._canvas.scene["method"]["name"] == name) == (answer == "scene")
+        if name == "CAM":  # Tiny takes its mean over the cells without a module for it
+            assert "global average pooling" in widget._canvas.notice["message"]
+
+
+def test_many_passes_are_told_before_they_run_and_run_when_they_are_asked_for(widget: GradCAMWidget) -> None:
+    widget.layer = "pool"
+    passes, revision = widget.engine.passes, widget._canvas.revision
+    choose(widget._controls.method, "ScoreCAM")
+    assert widget._canvas.task == {
+        "method": "ScoreCAM",
+        "cost": "one forward pass per channel",
+        "total": 2,
+        "done": None,
+    }
+    # Nothing has run and nothing is shown as its result, but everything chosen is named.
+    assert (widget.engine.passes, widget._canvas.revision, widget.explanation) == (passes, revision, None)
+    assert (widget._controls.method.value, widget._controls.layer.value) == ("ScoreCAM", "pool")
+    assert widget._controls.target.value.startswith("cat · ")
+    browser_says(widget._canvas, type="compute")
+    eventually(lambda: widget._canvas.revision == revision + 1)
+    eventually(lambda: widget.explanation is not None)
+    assert (widget._canvas.task, widget._canvas.notice) == ({}, {})
+    assert widget._canvas.scene["method"]["name"] == "ScoreCAM"
+    assert widget._canvas.scene["status"]["passes"] == "2 forward passes"
+    # Score-CAM by hand: N(A0) keeps the red half, N(A1) is flat and masks all. The scores of "cat", 4 times the
+    # mean of red, are 2 x the share of red that is kept and 0; A0 is 1 on the left and upsampled from 2 to 4
+    # columns it is (1, 0.75, 0.25, 0), which leaves (1 + 0.75) / 4 of red: 1.75. alpha = softmax(1.75, 0).
+    first = math.exp(1.75) / (math.exp(1.75) + 1)
+    assert decode(widget._canvas.scene["alpha"]) == pytest.approx([first, 1 - first], rel=1e-6)
+    # What has been computed is there at once when it is chosen again.
+    passes = widget.engine.passes
+    widget.method = "GradCAM"
+    widget.method = "ScoreCAM"
+    assert (widget._canvas.task, widget.explanation.method) == ({}, "ScoreCAM")
+    assert widget.engine.passes == passes
+
+
+def test_many_passes_can_be_run_from_python(make: Callable[..., GradCAMWidget]) -> None:
+    widget = make(method="AblationCAM", layer="pool")
+    assert (widget.explanation, widget._canvas.revision, widget._canvas.task["total"]) == (None, 0, 2)
+    widget.compute()
+    # Without channel 0 "cat" has 0 of 2, without channel 1 all of it: alpha = (1, 0).
+    assert widget.explanation.alpha.tolist() == [1, 0]
+    assert ", 2 partial, 1 backward passes" in widget._canvas.scene["status"]["passes"]
+    widget.compute()  # nothing waits
+    assert widget._canvas.revision == 1
+
+
+class Wide(Tiny):
+    """Tiny with 64 channels before the pool, and a gate that each forward pass waits at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(2, 64, 1)
+        self.head = nn.Linear(64, 4)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waiting = threading.Event()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.waiting.set()
+        assert self.gate.wait(10)
+        return self.head(self.pool(self.wide(self.conv(x))).mean((2, 3)))
+
+
+@pytest.fixture
+def halted(make: Callable[..., GradCAMWidget]) -> Iterator[tuple[GradCAMWidget, Wide]]:
+    """A widget whose many passes have begun and wait at the gate."""
+    model = Wide()
+    widget = make(model, layer="pool")
+    widget.method = "ScoreCAM"
+    model.gate.clear()
+    model.waiting.clear()
+    browser_says(widget._canvas, type="compute")
+    assert model.waiting.wait(10)
+    yield widget, model
+    model.gate.set()
+
+
+def test_a_cancel_is_answered_while_a_batch_is_still_running(halted: tuple[GradCAMWidget, Wide]) -> None:
+    widget, model = halted
+    assert (widget._canvas.task["done"], widget._canvas.task["total"]) == (0, 64)
+    thread = widget._job.thread
+    browser_says(widget._canvas, type="cancel")
+    assert (widget._canvas.task["done"], widget._canvas.task["total"]) == (None, 64)
+    model.gate.set()
+    thread.join(10)
+    assert (widget._canvas.task["done"], widget.explanation, widget._canvas.notice) == (None, None, {})
+    widget.compute()
+    assert (widget.explanation.method, widget._canvas.task) == ("ScoreCAM", {})
+
+
+def test_another_choice_ends_the_passes_and_is_answered(halted: tuple[GradCAMWidget, Wide]) -> None:
+    widget, model = halted
+    thread = widget._job.thread
+    threading.Timer(0.1, model.gate.set).start()
+    widget.set(method="GradCAM", layer="conv")
+    thread.join(10)
+    assert (widget.explanation.method, widget.explanation.layer.name) == ("GradCAM", "conv")
+    assert (widget._canvas.task, widget._canvas.notice, widget._job) == ({}, {}, None)
+
+
+def test_moving_the_opacity_does_not_end_the_passes(halted: tuple[GradCAMWidget, Wide]) -> None:
+    widget, model = halted
+    browser_sets(widget._controls.opacity, value=0.25)
+    assert widget._canvas.task["done"] == 0
+    model.gate.set()
+    eventually(lambda: widget.explanation is not None)
+    assert (widget.explanation.method, widget._canvas.task) == ("ScoreCAM", {})
+
+
+def test_close_ends_the_passes(halted: tuple[GradCAMWidget, Wide]) -> None:
+    widget, model = halted
+    thread = widget._job.thread
+    threading.Timer(0.1, model.gate.set).start()
+    widget.close()
+    assert not thread.is_alive()
+
+
+def test_passes_that_fail_are_told_and_left_behind(
+    widget: GradCAMWidget, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    widget.set(method="ScoreCAM", layer="pool")
+
+    def fail(x: Tensor) -> Tensor:
+        raise RuntimeError("the pool is closed")
+
+    monkeypatch.setattr(widget.engine.model.pool, "forward", fail)
+    with caplog.at_level(logging.ERROR, "gradcam_widget"):
+        browser_says(widget._canvas, type="compute")
+        eventually(lambda: bool(widget._canvas.notice))
+    assert "the pool is closed" in widget._canvas.notice["message"]
+    assert (widget._canvas.task, widget._canvas.notice["stale"]) == ({}, True)
+    monkeypatch.undo()
+    widget.method = "GradCAM"
+    assert (widget._canvas.notice, widget.explanation.method) == ({}, "GradCAM")
+
+
 # -- errors in words -------------------------------------------------------------------------------------------
 
 
