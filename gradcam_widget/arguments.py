@@ -42,6 +42,12 @@ def check_model(model: object) -> None:
         raise TypeError(f"model: expected a torch.nn.Module; got the class {model.__name__}, so call it first")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
+    quantised = next((m for m in model.modules() if "quantized" in type(m).__module__), None)
+    if quantised is not None:
+        raise ValueError(
+            f"model: it has quantised layers ({type(quantised).__name__}), which have no gradients; "
+            "explain the floating-point model that it was made from"
+        )
     if any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise ValueError(
             "model: it has lazy modules, which do not know their sizes before they have run; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,14 @@ class Unhashable:
 
     def __call__(self, scores):
         return scores[0]
+
+
+def quantised_linear() -> nn.Module:
+    from torch.ao.nn.quantized.dynamic import Linear
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch moves its quantisation elsewhere and says so
+        return Linear(4, 5)
 
 
 @dataclass
@@ -373,6 +382,11 @@ ENGINES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"model: expected a torch.nn.Module; got OrderedDict",
     ),
     "None": (lambda: GradCAM(None), TypeError, r"model: expected a torch.nn.Module; got NoneType"),
+    "quantised": (
+        lambda: GradCAM(nn.Sequential(nn.Conv2d(3, 4, 3), quantised_linear())),
+        ValueError,
+        r"model: it has quantised layers \(Linear\).*explain the floating-point model",
+    ),
     "lazy": (
         lambda: GradCAM(nn.Sequential(nn.LazyConv2d(2, 3))),
         ValueError,
