@@ -53,6 +53,21 @@ async function decodeScene(scene) {
   return { ...scene, rows, cols, cam, alpha, contribution, source: scene };
 }
 
+/** The layers of a strip, each with its cells as bytes (see `wire.thumbnail`), or null for the empty strip. */
+async function decodeStrip(strip) {
+  if (!strip?.layers?.length) return null;
+  const values = await inflate(bytesOf(strip.data));
+  let at = 0;
+  const layers = strip.layers.map((layer) => {
+    const [rows, cols] = layer.cells;
+    const start = at;
+    at += rows * cols;
+    return { ...layer, rows, cols, values: values.subarray(start, at) };
+  });
+  if (at !== values.length) throw new Error(`The strip has ${values.length} values instead of ${at}.`);
+  return { evidence: strip.evidence, layers };
+}
+
 /** A picture with its pixels as an ImageBitmap, or null for the empty picture. */
 async function decodePicture(picture) {
   if (!hasBytes(picture?.data)) return null;
@@ -66,7 +81,9 @@ function isComplete(model) {
   const picture = model.get("picture") ?? {};
   const scene = model.get("scene") ?? {};
   const tables = Object.values(model.get("tables") ?? {});
+  const strip = model.get("strip") ?? {};
   const arrays = scene.layer ? [scene.cam, scene.alpha, scene.contribution] : [];
+  if (strip.layers) arrays.push(strip);
   return (
     (!picture.width || hasBytes(picture.data)) &&
     [...arrays, ...tables].every((part) => hasBytes(part?.data))
@@ -243,6 +260,15 @@ function shorten(text, most = 40) {
   return `${text.slice(0, head)}…${text.slice(text.length - (most - 1 - head))}`;
 }
 
+/** A layer's name in two short pieces: its last part, and the way there with a letter for each word:
+ *  "_blocks.9._project_conv" is "_pro…conv" in "b.9". */
+function shortName(name) {
+  const parts = name.split(".");
+  const last = parts.pop();
+  const way = parts.map((part) => part.replace(/\p{L}[\p{L}_]*/gu, (word) => word[0]).replaceAll("_", ""));
+  return { last: shorten(last, 9), way: shorten(way.join("."), 7) };
+}
+
 const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
 /** "12 of 1280 channels give half of the positive evidence" */
@@ -266,8 +292,8 @@ function mapName(scene) {
 
 /** What the colours mean where they do not mean evidence for the class; "" where they do. */
 const EVIDENCE = {
-  signed: "signed: what speaks for the class and what speaks against it",
-  counterfactual: "counterfactual: what speaks against the class",
+  signed: "signed: for the class and against it",
+  counterfactual: "counterfactual: against the class",
 };
 
 /** A probability; one that rounds to zero is not called zero. */
@@ -303,6 +329,23 @@ function overlayOf(width, height) {
       context.putImageData(image, 0, 0);
     },
   };
+}
+
+/** A layer's map in its own cells, at full strength. */
+function paintThumbnail(canvas, layer, rgb, signedTable) {
+  const { rows, cols, values, signed: signedMap } = layer;
+  canvas.width = Math.max(cols, 1);
+  canvas.height = Math.max(rows, 1);
+  if (!rows || !rgb) return;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(cols, rows);
+  for (const [i, value] of values.entries()) {
+    const share = signedMap ? (value - 128) / 127 : value / 255;
+    const level = Math.round((signedTable ? (share + 1) / 2 : Math.max(share, 0)) * TOP) * 3;
+    image.data.set(rgb.subarray(level, level + 3), i * 4);
+    image.data[i * 4 + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
 }
 
 /** The colour table from bottom (0) to top (max), at full strength. */
@@ -833,6 +876,156 @@ function predictionPart({ model, signal }) {
   };
 }
 
+const PLAY_MS = 700;
+
+/** Below: at which depth? A thumbnail of every layer in the list; a click or the arrow keys choose one. */
+function stripPart({ model, signal }) {
+  const note = h("span", { class: "gcw-note" });
+  const play = h("button", { class: "gcw-button gcw-play", type: "button", "aria-pressed": "false" });
+  const list = h("div", { class: "gcw-layers", role: "listbox", "aria-label": "Layers", "aria-orientation": "horizontal" });
+  const head = h("div", { class: "gcw-striphead" }, h("span", { class: "gcw-name" }, "Layers"), play, note);
+  const element = h("div", { class: "gcw-strip", hidden: true }, head, list);
+
+  let strip = null;
+  let chosen = -1;
+  let rgb = null;
+  let timer = 0;
+
+  const tiles = () => [...list.children];
+  const isPlaying = () => play.getAttribute("aria-pressed") === "true";
+
+  /** What there is to say of a layer beyond its name. */
+  function wordsOf(layer) {
+    if (!layer.rows) return `${layer.label}: no map yet`;
+    if (layer.max > 0) return layer.label;
+    return `${layer.label}: ${strip.evidence === "counterfactual" ? "no evidence against the class" : "no positive evidence"}`;
+  }
+
+  function tileOf(layer, before) {
+    const [, rows, cols] = layer.shape;
+    const size = rows === cols ? `${rows}²` : `${rows} × ${cols}`;
+    const words = wordsOf(layer);
+    const { last, way } = shortName(layer.name);
+    const tile = h(
+      "div",
+      { class: "gcw-layer", role: "option", title: words, "aria-label": words, tabindex: "-1" },
+      h("canvas", { class: "gcw-thumbnail", "aria-hidden": "true", width: "1", height: "1" }),
+      h("span", { class: "gcw-short" }, last),
+      h("span", { class: "gcw-short" }, [way, size].filter(Boolean).join(" ")),
+    );
+    tile.dataset.name = layer.name;
+    tile.dataset.lmSuppressShortcuts = "true";
+    tile.classList.toggle("gcw-faded", layer.rows > 0 && !(layer.max > 0));
+    tile.classList.toggle("gcw-stage-start", Boolean(before) && (before.shape[1] !== rows || before.shape[2] !== cols));
+    return tile;
+  }
+
+  /** Scrolls the list, and nothing but the list, until a tile is seen. */
+  function reveal(tile) {
+    const left = tile.offsetLeft - list.offsetLeft;
+    const room = list.clientWidth - tile.offsetWidth;
+    list.scrollLeft = clamp(list.scrollLeft, left - room + 8, left - 8);
+  }
+
+  function setPlaying(on) {
+    clearTimeout(timer);
+    play.setAttribute("aria-pressed", on);
+    const words = on ? "Stop at this layer" : "Play through the layers";
+    play.title = words;
+    play.setAttribute("aria-label", words);
+  }
+
+  /** Asks the kernel for a layer; the outline follows when its map is there. */
+  function ask(index) {
+    if (index !== chosen) model.send({ type: "layer", name: strip.layers[index].name });
+  }
+
+  function step() {
+    if (!isPlaying() || !strip) return;
+    if (chosen + 1 < strip.layers.length) ask(chosen + 1);
+    else setPlaying(false);
+  }
+
+  function onPlay() {
+    setPlaying(!isPlaying());
+    if (!isPlaying() || !strip) return;
+    if (chosen === strip.layers.length - 1) ask(0);
+    else step();
+  }
+
+  function onKey(event) {
+    const from = tiles().indexOf(event.target);
+    if (from < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    const last = strip.layers.length - 1;
+    const targets = { ArrowLeft: from - 1, ArrowRight: from + 1, Home: 0, End: last, Enter: from, " ": from };
+    if (!(event.key in targets)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    setPlaying(false);
+    const to = clamp(targets[event.key], 0, last);
+    tiles()[to].focus({ preventScroll: true });
+    ask(to);
+  }
+
+  list.addEventListener("click", (event) => {
+    const index = tiles().indexOf(event.target.closest(".gcw-layer"));
+    if (index < 0) return;
+    setPlaying(false);
+    ask(index);
+  }, { signal });
+  list.addEventListener("keydown", onKey, { signal });
+  list.addEventListener("focusin", (event) => {
+    for (const tile of tiles()) tile.tabIndex = tile === event.target ? 0 : -1;
+    reveal(event.target);
+  }, { signal });
+  play.addEventListener("click", onPlay, { signal });
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  setPlaying(false);
+
+  function paint() {
+    for (const [index, tile] of tiles().entries()) {
+      paintThumbnail(tile.firstChild, strip.layers[index], rgb, strip.evidence === "signed");
+    }
+  }
+
+  return {
+    element,
+    evidence: () => strip?.evidence,
+    /** Takes the layers, or null for none, and the colour table that fits them. */
+    show(next, table) {
+      const focused = list.contains(document.activeElement) ? document.activeElement.dataset.name : null;
+      strip = next;
+      element.hidden = !strip || strip.layers.length < 2;
+      list.replaceChildren(...(strip?.layers ?? []).map((layer, i, all) => tileOf(layer, all[i - 1])));
+      note.textContent = list.querySelector(".gcw-faded")
+        ? `faded: no ${strip.evidence === "counterfactual" ? "evidence against the class" : "positive evidence"} at this layer`
+        : "";
+      tiles().find((tile) => tile.dataset.name === focused)?.focus({ preventScroll: true });
+      this.colour(table);
+    },
+    /** Outlines the layer of the scene on show. */
+    choose(name) {
+      chosen = strip ? strip.layers.findIndex((layer) => layer.name === name) : -1;
+      const focused = list.contains(document.activeElement);
+      for (const [index, tile] of tiles().entries()) {
+        tile.setAttribute("aria-selected", index === chosen);
+        if (!focused) tile.tabIndex = index === Math.max(chosen, 0) ? 0 : -1;
+      }
+      if (chosen >= 0) reveal(tiles()[chosen]);
+      clearTimeout(timer);
+      if (isPlaying()) timer = setTimeout(step, PLAY_MS);
+    },
+    /** The view has another width: the chosen layer stays in sight. */
+    resize() {
+      if (chosen >= 0) reveal(tiles()[chosen]);
+    },
+    colour(table) {
+      rgb = hasBytes(table?.data) ? colours(table, strip?.evidence === "signed") : null;
+      paint();
+    },
+  };
+}
+
 /** Foot: what it cost, in one grey line. */
 function statusPart() {
   const cost = h("span");
@@ -1032,15 +1225,15 @@ function coalesced(act) {
 
 /** The colour table to draw with: the one of the chosen index among those that fit the map. The index
  *  changes in the browser at once, the name comes with the kernel's answer. */
-function tableInUse(model, scene) {
+function tableInUse(model, signed) {
   const tables = model.get("tables") ?? {};
-  const kind = isSigned(scene) ? "diverging" : "sequential";
+  const kind = signed ? "diverging" : "sequential";
   const all = Object.values(tables);
   const fitting = all.filter((table) => table.kind === kind);
   const named = tables[model.get("colormap")];
   return (
     fitting.find((table) => Number.isInteger(table.index) && table.index === model.get("colormap_index")) ??
-    (isSigned(scene) && named?.kind !== kind ? null : named) ??
+    (signed && named?.kind !== kind ? null : named) ??
     fitting[0] ??
     all[0]
   );
@@ -1072,13 +1265,15 @@ function render({ model, el }) {
   const task = taskPart(parts);
   channels.element.append(predictions.element);
   const body = h("div", { class: "gcw-body" }, picture.element, channels.element);
-  const strip = h("div", { class: "gcw-strip" });
-  root.prepend(notice.element, task.element, body, strip, status.element);
+  const strip = stripPart(parts);
+  root.prepend(notice.element, task.element, body, strip.element, status.element);
   root.append(live);
   el.append(root);
 
   let shown = { picture: null, scene: null };
   let latest = 0;
+  let latestStrip = 0;
+  let stripTable = null;
   let drawnWidth = 0;
 
   function layout() {
@@ -1091,17 +1286,39 @@ function render({ model, el }) {
     root.style.setProperty("--gcw-side", `${side}px`);
     const height = picture.resize(side, ratio);
     channels.resize(wide ? rowsBeside(height) : 18, ratio);
+    strip.resize();
     if (shown.scene) root.dataset.revision = shown.scene.revision;
   }
 
   function colour() {
-    const table = tableInUse(model, shown.scene);
+    const table = tableInUse(model, isSigned(shown.scene));
     picture.colour(hasBytes(table?.data) ? table : null, clamp(Number(model.get("opacity")), 0, 1));
   }
 
   function recolour() {
     colour();
     picture.blend();
+    colourStrip();
+  }
+
+  /** The strip has its own colours for the moment in which it is older than the scene. */
+  function colourStrip() {
+    const table = tableInUse(model, strip.evidence() === "signed");
+    if (table !== stripTable) strip.colour(table);
+    stripTable = table;
+  }
+
+  /** The strip comes in a message of its own, after the scene, which is not drawn again for it. */
+  async function refreshStrip() {
+    const ticket = ++latestStrip;
+    const next = await decodeStrip(model.get("strip")).catch((error) => {
+      console.error("gradcam_widget:", error);
+      return null;
+    });
+    if (ticket !== latestStrip || signal.aborted) return;
+    stripTable = tableInUse(model, next?.evidence === "signed");
+    strip.show(next, stripTable);
+    strip.choose(shown.scene?.layer.name);
   }
 
   /** Unpacks what is new. Pictures and scenes that are already shown are taken over as they are. */
@@ -1134,6 +1351,7 @@ function render({ model, el }) {
     channels.show(next.scene);
     predictions.show(next.scene);
     status.show(next.scene?.status);
+    strip.choose(next.scene?.layer.name);
     colour();
     layout();
   }
@@ -1168,6 +1386,7 @@ function render({ model, el }) {
 
   const listeners = [
     ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
+    ["change:strip change:tables", coalesced(refreshStrip)],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
     ["change:opacity change:colormap change:colormap_index", coalesced(() => signal.aborted || recolour())],
@@ -1237,6 +1456,7 @@ function render({ model, el }) {
   adopt(root);
   applyTheme([root]);
   refresh();
+  refreshStrip();
   model.send({ type: "ready", complete: isComplete(model) });
 
   return () => {

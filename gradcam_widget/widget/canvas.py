@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from PIL import Image
 
 from gradcam_widget.widget import wire
 
-__all__ = ["Canvas", "Notice", "Scene", "Task", "encode_picture"]
+__all__ = ["Canvas", "Notice", "Scene", "Task", "Thumbnail", "encode_picture"]
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger("gradcam_widget")
@@ -120,6 +121,22 @@ class Task:
         }
 
 
+@dataclass(frozen=True)
+class Thumbnail:
+    """One layer of the strip.
+
+    Attributes:
+        name, label: of the layer; the label tells its kind and shape.
+        shape: (K, h, w).
+        cam: (h, w) as in `Scene`; None where this method has no map here, or none without more passes.
+    """
+
+    name: str
+    label: str
+    shape: Sequence[int]
+    cam: NDArray[Any] | None
+
+
 def encode_picture(pixels: NDArray[np.uint8], name: str) -> dict[str, Any]:
     """The picture as the view takes it, losslessly.
 
@@ -142,6 +159,9 @@ class Canvas(anywidget.AnyWidget):
         notice: an error in words, or {}; see `Notice`.
         task: many passes that the map asked for needs, or {}; see `Task`. While there is one, the scene on show is
             that of an earlier question. The view answers {"type": "compute"} or {"type": "cancel"}.
+        strip: thumbnails of the layers in the list, or {}; see `show_strip`. It follows its scene in a message of
+            its own (some 25 kB for 50 layers), and only where picture, class, method, evidence or list have
+            changed. The view answers {"type": "layer", "name": ...}.
         opacity: of the heatmap, 0 to 1. The browser changes it on its own.
         colormap: name of the colour table.
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
@@ -157,6 +177,7 @@ class Canvas(anywidget.AnyWidget):
     scene = traitlets.Dict().tag(sync=True)
     notice = traitlets.Dict().tag(sync=True)
     task = traitlets.Dict().tag(sync=True)
+    strip = traitlets.Dict().tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)
@@ -174,6 +195,7 @@ class Canvas(anywidget.AnyWidget):
         """
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
+        self._on_layer: list[Callable[[str], None]] = []
         super().__init__(
             tables=(sent := _tables_message(tables)),
             colormap=colormap,
@@ -195,6 +217,10 @@ class Canvas(anywidget.AnyWidget):
     def on_task(self, callback: Callable[[str], None]) -> None:
         """Call ``callback("compute" | "cancel")`` when the view is told to begin or to end a task."""
         self._on_task.append(callback)
+
+    def on_layer(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(name)`` when a layer of the strip is chosen in the view."""
+        self._on_layer.append(callback)
 
     def show(
         self, scene: dict[str, Any], picture: dict[str, Any] | None = None, colormap: str | None = None
@@ -219,6 +245,28 @@ class Canvas(anywidget.AnyWidget):
             self.notice = {} if notice is None else notice.as_message()
             self.work(task)
 
+    def show_strip(self, thumbnails: Sequence[Thumbnail], evidence: str) -> None:
+        """Show the layers with their maps, in this order.
+
+        The maps travel together, uint8, deflated, one after the other: `wire.thumbnail` says what the values mean.
+        Each is as strong as its own maximum; one whose ``max`` is 0 is empty, and one without cells is not known.
+        """
+        layers, maps = [], []
+        for thumbnail in thumbnails:
+            small = np.zeros((0, 0), np.uint8) if thumbnail.cam is None else wire.thumbnail(thumbnail.cam)
+            maps.append(small.tobytes())
+            layers.append(
+                {
+                    "name": wire.shorten(thumbnail.name),
+                    "label": wire.shorten(thumbnail.label),
+                    "shape": list(thumbnail.shape),
+                    "cells": list(small.shape),
+                    "max": 0.0 if thumbnail.cam is None else float(np.abs(thumbnail.cam).max(initial=0.0)),
+                    "signed": thumbnail.cam is not None and bool((thumbnail.cam < 0).any()),
+                }
+            )
+        self.strip = {"evidence": evidence, "layers": layers, "data": zlib.compress(b"".join(maps), 6)}
+
     def work(self, task: Task | None) -> None:
         """Show how far a task is, or that it waits to be begun, or none."""
         self.task = {} if task is None else task.as_message()
@@ -238,10 +286,13 @@ class Canvas(anywidget.AnyWidget):
             return
         if content.get("type") == "ready" and not content.get("complete", True):
             # Some front ends lose the binary parts of a view's first state.
-            self.send_state(["tables", "picture", "scene", "notice", "task"])
+            self.send_state(["tables", "picture", "scene", "notice", "task", "strip"])
         elif content.get("type") == "target" and isinstance(content.get("index"), int):
             for callback in tuple(self._on_target):
                 callback(content["index"])
+        elif content.get("type") == "layer" and isinstance(content.get("name"), str):
+            for choose in tuple(self._on_layer):
+                choose(content["name"])
         elif content.get("type") in ("compute", "cancel"):
             for act in tuple(self._on_task):
                 act(content["type"])

@@ -270,6 +270,11 @@ class Controls:
         self.colormap.observe(self._on_colormap_value, names="value")
         self.opacity.observe(self._on_opacity_value, names="value")
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The names of the layers in the list, in the order of the network."""
+        return self._listed
+
     def show(self, choices: Choices) -> None:
         """Show these choices. Only what differs from what the controls hold is sent to the browser."""
         with self._as_shown():

@@ -29,10 +29,10 @@ from gradcam_widget import render
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
-from gradcam_widget.methods import METHODS
+from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import BinaryLogit, ClassLogit, Counterfactual, name_target, probabilities
-from gradcam_widget.widget.canvas import Canvas, Notice, Scene, Task, encode_picture
+from gradcam_widget.widget.canvas import Canvas, Notice, Scene, Task, Thumbnail, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
 from gradcam_widget.widget.wire import shorten
@@ -128,6 +128,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._job_lock = threading.Lock()
         self._job_seconds = 0.0  # that passes have taken since the last answer
         self._drawn: _Drawn | None = None
+        self._strip_of: tuple[View, tuple[str, ...]] | None = None  # what the strip shows
         self._reached: tuple[int, object] | None = None  # picture and target whose gradients are all known
 
         tables = _tables()
@@ -163,6 +164,8 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self.add_class("gradcam-widget")
         self._canvas.on_target(self._on_canvas_target)
         self._canvas.on_task(self._on_canvas_task)
+        self._canvas.on_layer(self._on_canvas_layer)
+        self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)
         self.refresh()
@@ -206,6 +209,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 return
             self._follow()
             self._reach_all_layers()
+            self._fill_strip()
 
     def compute(self) -> None:
         """Run the many passes that the chosen method needs, wait for them, and draw the map.
@@ -463,6 +467,41 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
             _log.debug("The gradients of all layers are not to be had at once", exc_info=True)
 
+    def _fill_strip(self) -> None:
+        """Show the maps of all layers in the list, where they are not on show. The scene is drawn already."""
+        drawn = self._drawn
+        if drawn is None or self._failure or self._unpaid:
+            return
+        listed = self._controls.listed
+        question = replace(drawn.view, layer=None), listed
+        if question == self._strip_of:
+            return
+        layers = {layer.name: layer for layer in self._layers_of(drawn.view.image_index)}
+        thumbnails = []
+        for name in listed:
+            if self._state.snapshot() != drawn.view:
+                return  # the user has moved on; the next answer fills the strip
+            layer = layers[name]
+            thumbnails.append(Thumbnail(name, layer.label, layer.shape, self._map_at(layer, drawn)))
+        self._canvas.show_strip(thumbnails, drawn.view.evidence)
+        self._strip_of = question
+
+    def _map_at(self, layer: Layer, drawn: _Drawn) -> NDArray[Any] | None:
+        """The map of the question on show at another layer; None where there is none, or only for more passes."""
+        if not _is_quick(METHODS[drawn.view.method]) or len(layer.shape) != 3:
+            return None
+        try:
+            explanation, _ = self._explain(
+                self._input(drawn.view.image_index), replace(drawn.view, layer=layer.name)
+            )
+        except Exception:
+            # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
+            _log.debug("There is no map at %s", layer.name, exc_info=True)
+            return None
+        if explanation is None or not torch.isfinite(explanation.signed_cam).all():
+            return None
+        return _array(explanation.signed_cam if drawn.view.evidence == "signed" else explanation.cam)
+
     # -- what the state may hold -------------------------------------------------------------------------------
 
     def _input(self, image_index: int) -> object:
@@ -561,6 +600,17 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         except Exception as error:
             self._on_controls_reject(error)
 
+    def _on_canvas_layer(self, name: str) -> None:
+        try:
+            self._state.update(layer=name)
+        except Exception as error:
+            self._on_controls_reject(error)
+
+    def _on_controls_filter(self, _: object) -> None:
+        with self._lock:
+            if not self._closed:
+                self._fill_strip()
+
     def _on_canvas_task(self, wish: str) -> None:
         if wish == "cancel":
             if self._drop_job():
@@ -636,6 +686,12 @@ class _Job:
     thread: threading.Thread | None = None
     error: Exception | None = None
     next_word: float = 0.0
+
+
+def _is_quick(method: Method) -> bool:
+    """Whether the maps of all layers cost little more than that of one."""
+    # One more backward pass for each layer, or a singular value decomposition of its activations, are not little.
+    return not (method.many_passes or "curvature" in method.needs or method.name.startswith("Eigen"))
 
 
 def _refuse(done: int, total: int) -> bool:

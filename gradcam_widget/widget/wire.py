@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCENE_BYTES", "encode", "fit", "json_bytes", "plain", "shorten"]
+__all__ = ["SCENE_BYTES", "encode", "fit", "json_bytes", "plain", "shorten", "thumbnail"]
 
 SCENE_BYTES = 9_680
 """What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
@@ -97,6 +97,29 @@ def fit(
         if sum(len(array["data"]) + _ARRAY_BYTES for array in encoded.values()) <= room:
             break
     return encoded
+
+
+def thumbnail(values: NDArray[Any], most: int = 28) -> NDArray[np.uint8]:
+    """A map as a small picture: at most ``most`` cells each way, uint8.
+
+    Each cell is the strongest of those that it stands for, so that a single strong cell is not lost among weak
+    ones. A map without negative values goes from 0 to 255 at its maximum; any other from 1 to 255, with 0 at 128
+    and its largest magnitude at either end.
+
+    Args:
+        values: finite (h, w).
+        most: cells each way.
+    """
+    rows, columns = (np.arange(0, size, -(-size // most)) for size in values.shape)
+    highest, lowest = (
+        extreme.reduceat(extreme.reduceat(values, rows, 0), columns, 1) for extreme in (np.maximum, np.minimum)
+    )
+    strongest = np.where(highest >= -lowest, highest, lowest)
+    limit = float(np.abs(strongest).max(initial=0.0)) or 1.0
+    signed = bool((lowest < 0).any())
+    steps = strongest / limit * (127 if signed else 255) + (128 if signed else 0)
+    small: NDArray[np.uint8] = np.rint(steps).astype(np.uint8)
+    return small
 
 
 def json_bytes(text: Mapping[str, Any]) -> int:

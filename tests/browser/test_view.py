@@ -11,7 +11,7 @@ import chromium
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from view_page import encode, page_html, scene, state, wire
+from view_page import encode, page_html, scene, state, strip, wire
 
 pytestmark = pytest.mark.browser
 
@@ -229,7 +229,7 @@ def test_signed_evidence_fades_to_both_sides_of_zero_in_a_diverging_table(view_o
     assert page.locator(".gcw-most").inner_text().split() == ["1.70", "for"]
     assert page.locator(".gcw-least").inner_text().split() == ["against", "−1.70"]
     assert page.locator(".gcw-middle").inner_text() == "0"
-    assert "what speaks against it" in page.locator(".gcw-caption").inner_text()
+    assert "for the class and against it" in page.locator(".gcw-caption").inner_text()
     label = page.locator(".gcw-picture").get_attribute("aria-label")
     assert label == "chelsea: signed Grad-CAM for Egyptian cat at conv_head"
     page.locator(".gcw-picture").focus()
@@ -526,6 +526,113 @@ def test_a_notice_is_an_alert_and_marks_what_is_stale(view_open):
     page.wait_for_selector(".gcw:not(.gcw-stale)")
     assert alert.inner_text() == ""
     assert page.get_by_text("not this selection").is_hidden()
+
+
+STRIP = {
+    "features.stem": np.array([[0, 255, 60], [10, 20, 30], [0, 0, 128]], np.uint8),
+    "blocks.0._project_conv": np.array([[255, 1, 2], [3, 4, 5], [6, 7, 8]], np.uint8),
+    "blocks.1._project_conv": np.zeros((2, 2), np.uint8),
+    "conv_head": np.array([[255, 40], [0, 9]], np.uint8),
+    "tail": None,
+}
+
+
+def chosen_layers(page: Any) -> list[str]:
+    return page.locator('.gcw-layer[aria-selected="true"]').evaluate_all("all => all.map(t => t.dataset.name)")
+
+
+def test_the_strip_shows_each_layer_in_its_own_cells_with_its_state(view_open):
+    page = view_open(small(strip=strip(STRIP)))
+    tiles = page.get_by_role("listbox", name="Layers").get_by_role("option")
+    expect(tiles).to_have_count(5)
+    for index, values in enumerate(list(STRIP.values())[:4]):
+        shown = pixels(page, f".gcw-layer:nth-child({index + 1}) canvas")
+        assert shown[..., :3].tolist() == TABLES["first"][values].tolist()
+    assert chosen_layers(page) == ["conv_head"]
+    labels = tiles.evaluate_all("all => all.map(tile => tile.getAttribute('aria-label'))")
+    assert labels == [
+        "features.stem · conv · 8 × 3 × 3",
+        "blocks.0._project_conv · conv · 8 × 3 × 3",
+        "blocks.1._project_conv · conv · 8 × 2 × 2: no positive evidence",
+        "conv_head · conv · 8 × 2 × 2",
+        "tail · conv · 8 × 0 × 0: no map yet",
+    ]
+    assert tiles.nth(1).get_attribute("title") == labels[1]
+    assert tiles.nth(1).inner_text().split() == ["_pro…conv", "b.0", "3²"]
+    faded = "all => all.map(tile => Number(getComputedStyle(tile.firstChild).opacity) < 0.5)"
+    assert tiles.evaluate_all(faded) == [False, False, True, False, False]
+    stages = "all => all.map(tile => tile.classList.contains('gcw-stage-start'))"
+    assert tiles.evaluate_all(stages) == [False, False, True, False, True]
+    assert "faded: no positive evidence" in page.locator(".gcw-strip").inner_text()
+
+
+def test_the_strip_does_not_redraw_the_scene_and_follows_the_colour_map(view_open):
+    page = view_open(small())
+    assert page.locator(".gcw-strip").is_hidden()
+    page.evaluate(COUNT)
+    receive(page, strip=strip(STRIP))
+    expect(page.locator(".gcw-layer")).to_have_count(5)
+    page.evaluate("() => model.set('colormap', 'second')")
+    shown = pixels(page, ".gcw-layer:nth-child(1) canvas")
+    assert shown[..., :3].tolist() == TABLES["second"][STRIP["features.stem"]].tolist()
+    assert page.evaluate("window.drawn") == []
+    signed = np.array([[1, 128, 255]], np.uint8)
+    receive(page, strip=strip({"a": signed, "b": signed}, "signed"))
+    expect(page.locator(".gcw-layer")).to_have_count(2)
+    shown = pixels(page, ".gcw-layer:nth-child(1) canvas")[0, :, :3]
+    assert shown.tolist() == TABLES["cool-warm"][[0, 128, 255]].tolist()
+
+
+def test_a_click_and_the_arrow_keys_choose_a_layer_of_the_strip(view_open):
+    page = view_open(small(strip=strip(STRIP)))
+    tiles = page.locator(".gcw-layer")
+    expect(tiles).to_have_count(5)
+    page.evaluate(LISTEN)
+    assert page.locator('.gcw-layer[tabindex="0"]').get_attribute("data-name") == "conv_head"
+    tiles.nth(0).click()
+    tiles.nth(0).focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "End", "Home", "b"):
+        page.keyboard.press(key)
+    sent = [message["name"] for message in page.evaluate("model.sent") if message["type"] == "layer"]
+    names = list(STRIP)
+    assert sent == [names[0], names[1], names[2], names[1], names[4], names[0]]
+    assert page.evaluate("window.heard") == []
+    assert page.evaluate("document.activeElement.dataset.name") == names[0]
+    # The outline follows the map that is shown, not the wish.
+    assert chosen_layers(page) == ["conv_head"]
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="features.stem", revision=2))
+    revision(page, 2)
+    assert chosen_layers(page) == ["features.stem"]
+
+
+def test_the_strip_plays_one_layer_at_a_time_and_stops(view_open):
+    page = view_open(small(strip=strip(STRIP)))
+    expect(page.locator(".gcw-layer")).to_have_count(5)
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="features.stem", revision=2))
+    revision(page, 2)
+    wanted = "() => model.sent.filter(m => m.type === 'layer').map(m => m.name)"
+    page.get_by_role("button", name="Play through the layers").click()
+    assert page.evaluate(wanted) == ["blocks.0._project_conv"]
+    page.wait_for_timeout(900)
+    assert page.evaluate(wanted) == ["blocks.0._project_conv"]  # it waits for the map
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="blocks.0._project_conv", revision=3))
+    page.wait_for_function("model.sent.filter(m => m.type === 'layer').length === 2")
+    page.get_by_role("button", name="Stop at this layer").click()
+    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="blocks.1._project_conv", revision=4))
+    page.wait_for_timeout(900)
+    assert page.evaluate(wanted)[1:] == ["blocks.1._project_conv"]
+
+
+def test_a_long_strip_scrolls_by_itself_and_keeps_the_chosen_layer_in_sight(view_open):
+    cells = STRIP["conv_head"]
+    many_layers = strip({**{f"layer{i}": cells for i in range(80)}, "conv_head": cells})
+    page = view_open(small(strip=many_layers), width=480, style="body { margin: 0; }")
+    expect(page.locator(".gcw-layer")).to_have_count(81)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 480
+    tile = page.locator('.gcw-layer[aria-selected="true"]').bounding_box()
+    assert tile["x"] >= 0
+    assert tile["x"] + tile["width"] <= 480
+    assert page.evaluate("window.scrollY") == 0
 
 
 def test_many_passes_are_asked_for_then_counted_and_can_be_cancelled(view_open):

@@ -141,6 +141,26 @@ def scene(
     }
 
 
+def strip(maps: dict[str, np.ndarray | None], evidence: str = "positive") -> dict[str, Any]:
+    """A strip message: layer name -> uint8 (h, w), or None for a layer without map."""
+    layers, parts = [], []
+    for name, values in maps.items():
+        cells = np.zeros((0, 0), np.uint8) if values is None else values
+        signed = evidence == "signed"
+        layers.append(
+            {
+                "name": name,
+                "label": f"{name} · conv · 8 × {cells.shape[0]} × {cells.shape[1]}",
+                "shape": [8, *cells.shape],
+                "cells": list(cells.shape),
+                "max": float(np.abs(cells.astype(int) - (128 if signed else 0)).max(initial=0)),
+                "signed": signed,
+            }
+        )
+        parts.append(cells.tobytes())
+    return {"evidence": evidence, "layers": layers, "data": zlib.compress(b"".join(parts))}
+
+
 def state(
     picture: np.ndarray | None, first: dict[str, Any], tables: dict[str, np.ndarray], **changes: Any
 ) -> dict[str, Any]:
@@ -155,6 +175,7 @@ def state(
         "scene": first,
         "notice": {},
         "task": {},
+        "strip": {},
         "opacity": 0.5,
         "colormap": next(iter(tables), ""),
         "tables": {name: {"kind": kinds[name], "data": tables[name].tobytes()} for name in tables},

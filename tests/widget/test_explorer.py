@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,9 @@ def test_coverage_by_hand() -> None:
 
 
 def redraws(widget: GradCAMWidget, sent: list[Any]) -> list[set[str]]:
-    return [set(message.state) for message in sent if message.widget is widget._canvas]
+    """What the messages to the view carry, without the strip, which follows in one of its own."""
+    sets = [set(message.state) for message in sent if message.widget is widget._canvas]
+    return [names for names in sets if names != {"strip"}]
 
 
 def others(widget: GradCAMWidget, sent: list[Any]) -> list[tuple[str, set[str]]]:
@@ -269,8 +272,8 @@ def test_every_layer_of_a_real_network_is_one_message_within_10_kb_and_runs_no_p
     for name in names:
         with counted() as sent:
             widget.layer = name
-        canvas = [message for message in sent if message.widget is widget._canvas]
-        assert len(canvas) == 1
+        canvas = [message for message in sent if "scene" in message.state]
+        assert len(canvas) == len(redraws(widget, sent)) == 1
         sizes[name] = canvas[0].size
         scene = widget._canvas.scene
         assert scene["layer"]["name"] == name
@@ -499,6 +502,64 @@ def test_where_alpha_is_a_share_it_is_the_contribution(widget: GradCAMWidget) ->
     assert decode(scene["alpha"]).tolist() == [2, 0]
     assert decode(scene["contribution"]).tolist() == [2, 0]
     assert scene["method"] == {"name": "HiResCAM", "weights": METHODS["HiResCAM"].meaning}
+
+
+# -- the strip of layers ---------------------------------------------------------------------------------------
+
+
+def strip_maps(widget: GradCAMWidget) -> dict[str, list[Any]]:
+    """The cells of each layer of the strip, unpacked as the contract says."""
+    strip = widget._canvas.strip
+    values, at, maps = zlib.decompress(strip["data"]), 0, {}
+    for layer in strip["layers"]:
+        rows, columns = layer["cells"]
+        cells = np.frombuffer(values, np.uint8, rows * columns, at).reshape(rows, columns)
+        maps[layer["name"]] = cells.tolist()
+        at += rows * columns
+    assert at == len(values)
+    return maps
+
+
+def test_the_strip_follows_its_scene_and_only_where_something_else_than_the_layer_has_changed(
+    widget: GradCAMWidget,
+) -> None:
+    # The list shows convolutions, and "pool", which is chosen. For "cat" the map at "pool" is [[1, 0], [1, 0]]; at
+    # "conv" alpha is (W[0] / 16, 0), so that the map is as red as the picture: full on the left.
+    left = [255, 255, 0, 0]
+    assert strip_maps(widget) == {"conv": [left] * 4, "pool": [[255, 0], [255, 0]]}
+    with counted() as sent:
+        widget.target = 2
+    assert [set(message.state) for message in sent if message.widget is widget._canvas] == [{"scene"}, {"strip"}]
+    assert [layer["max"] for layer in widget._canvas.strip["layers"]] == [0, 0]
+    with counted() as sent:
+        widget.layer = "conv"
+        widget.layer = "pool"
+    assert [set(message.state) for message in sent if message.widget is widget._canvas] == [{"scene"}] * 2
+    widget.evidence = "signed"
+    # -(A0 + A1) / 4 at "pool": -0.3125 and -0.0625, a fifth of it.
+    assert strip_maps(widget)["pool"] == [[1, 103], [1, 103]]
+    assert widget._canvas.strip["evidence"] == "signed"
+
+
+def test_the_strip_shows_the_layers_that_the_list_shows(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        choose(widget._controls.filter, "all")
+    assert redraws(widget, sent) == []
+    assert tuple(strip_maps(widget)) == widget._controls.listed == ("conv", "pool")
+    browser_says(widget._canvas, type="layer", name="conv")
+    assert (widget.layer, widget.explanation.layer.name) == ("conv", "conv")
+    choose(widget._controls.filter, "conv")
+    assert tuple(strip_maps(widget)) == ("conv",)
+    browser_says(widget._canvas, type="layer", name="nowhere")
+    assert "layer: expected one of the 2 feature maps" in widget._canvas.notice["message"]
+
+
+def test_a_method_of_many_passes_has_no_thumbnails_but_its_layers(widget: GradCAMWidget) -> None:
+    widget.method = "ScoreCAM"
+    widget.compute()
+    passes = widget.engine.passes
+    assert strip_maps(widget) == {"conv": [], "pool": []}
+    assert widget.engine.passes == passes
 
 
 # -- evidence --------------------------------------------------------------------------------------------------
@@ -984,7 +1045,8 @@ def test_a_burst_from_two_threads_ends_on_the_last_choice(make: Callable[..., Gr
         for thread in (first, *later):
             thread.join(20)
             assert not thread.is_alive()
-    assert engine.asked == [1, 0]  # the answer for 1 came too late to be drawn; 2 and 3 were never computed
+    # The answer for 1 came too late to be drawn; 2 and 3 were never computed; the strip asks for 0 again.
+    assert (engine.asked[:2], set(engine.asked)) == ([1, 0], {1, 0})
     assert redraws(widget, sent) in ([{"scene"}], [])  # class 0 at this layer: drawn once
     assert (widget.target, widget.explanation.target.index) == (0, 0)
     assert widget._canvas.scene["target"]["label"] == "cat"

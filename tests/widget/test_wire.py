@@ -147,6 +147,17 @@ def test_hostile_and_endless_names_travel_as_short_text() -> None:
     json.dumps(message["target"], ensure_ascii=False).encode()  # a lone surrogate would raise here
 
 
+def test_a_thumbnail_keeps_the_strongest_of_the_cells_it_stands_for() -> None:
+    values = np.zeros((4, 6))
+    values[0, 1], values[3, 5], values[2, 0] = 2.0, 1.0, 0.5
+    # Two by two cells each, the last column of the 6 alone: ceil(6 / 5) = 2, so three columns.
+    assert wire.thumbnail(values, most=3).tolist() == [[255, 0, 0], [64, 0, 128]]
+    values[1, 0] = -4.0
+    assert wire.thumbnail(values, most=3).tolist() == [[1, 128, 128], [144, 128, 160]]
+    assert wire.thumbnail(np.zeros((2, 3))).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert wire.thumbnail(np.ones((112, 111))).shape == (28, 28)
+
+
 def test_text_is_cut_in_the_middle() -> None:
     assert wire.shorten("abcdefghij", 5) == "ab…ij"
     assert wire.shorten("abcde", 5) == "abcde"
@@ -203,7 +214,7 @@ def test_a_view_without_its_buffers_gets_everything_again(canvas: Canvas) -> Non
         browser_says(canvas, type="ready", complete=True)
         assert sent == []
         browser_says(canvas, type="ready", complete=False)
-    assert [set(message.state) for message in sent] == [{"tables", "picture", "scene", "notice", "task"}]
+    assert [set(message.state) for message in sent] == [{"tables", "picture", "scene", "notice", "task", "strip"}]
 
 
 def test_the_view_can_choose_a_target_and_say_nonsense(canvas: Canvas) -> None:
