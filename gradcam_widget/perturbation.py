@@ -42,7 +42,8 @@ def ablated_scores(
     places = record.layout.maps(torch.arange(own.numel(), device=own.device).view(own.shape)).flatten(1)
     scores = []
     for batch in _batches(channels, size, progress):
-        outputs = own.expand(len(batch), *own.shape[1:]).contiguous()
+        # A copy also of a single one: zeros are written into it.
+        outputs = own.expand(len(batch), *own.shape[1:]).clone(memory_format=torch.contiguous_format)
         for row, channel in enumerate(batch):
             outputs[row].view(-1)[places[channel]] = 0
         scores.append(_values(target, replay(outputs)))

@@ -9,10 +9,9 @@ import pytest
 from .zoo import Entry, check, entries
 
 
-@pytest.mark.filterwarnings(
-    "ignore"
-)  # other people's models may warn; what is tested is that they can be explained
-@pytest.mark.parametrize("entry", entries(everything=False), ids=str)
+# other people's models may warn; what is tested is that they can be explained
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entry", list(entries(everything=False)), ids=str)
 def test_every_architecture_is_explained_without_configuration(entry: Entry):
     row = check(entry)
     assert row.layers > 10
