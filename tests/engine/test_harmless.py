@@ -764,3 +764,13 @@ def test_an_eviction_by_another_thread_between_two_looks():
 
     cam._latest = Latest(cam._latest)
     assert cam.explain(X, 1, "3").alpha.shape == (6,)
+
+
+def test_ablating_leaves_the_kept_activations_alone():
+    torch.manual_seed(0)
+    # 33 channels: the last batch has one, for which widening makes no copy by itself
+    net = nn.Sequential(nn.Conv2d(3, 33, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(33, 4))
+    cam, picture = GradCAM(net.eval()), torch.randn(1, 3, 12, 12)
+    before = cam.explain(picture, 1, "0").activations
+    cam.explain(picture, 1, "0", "AblationCAM")
+    assert torch.equal(cam.explain(picture, 1, "0").activations, before)
