@@ -34,6 +34,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "arguments": ("layers", "targets"),
     "methods": ("heatmap", "targets"),
     "explanation": ("heatmap", "layers", "methods", "targets"),
+    "presets": ("heatmap",),
     "trace": ("graph", "layers", "targets"),
     "gradients": ("cache", "targets", "trace"),
     "replay": ("targets", "trace"),
