@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcam_widget.heatmap import upsample
-from gradcam_widget.replay import Replay, Selector
+from gradcam_widget.replay import Replay, Selector, is_for_each
 from gradcam_widget.targets import Target, select_output
 from gradcam_widget.trace import Record, Trace, undisturbed
 
@@ -41,7 +41,7 @@ def ablated_scores(
     # Where in the output each channel lies: a user's layout may return a copy, into which zeros would be lost.
     places = record.layout.maps(torch.arange(own.numel(), device=own.device).view(own.shape)).flatten(1)
     scores = []
-    for batch in _batches(channels, size, progress):
+    for batch in _batches(channels, size if replay.batched else 1, progress):
         # A copy also of a single one: zeros are written into it.
         outputs = own.expand(len(batch), *own.shape[1:]).clone(memory_format=torch.contiguous_format)
         for row, channel in enumerate(batch):
@@ -66,17 +66,26 @@ def masked_scores(
     """
     first, *others = (tensor.detach() for tensor in trace.inputs)
     maps = record.maps()
+
+    def outputs(inputs: Tensor) -> Tensor:
+        widened = (t.expand(len(inputs), *t.shape[1:]) if t.ndim and t.shape[0] == 1 else t for t in others)
+        with undisturbed(model), torch.no_grad():
+            return select_output(model(inputs, *widened), selector)
+
+    def takes_batches() -> bool:
+        try:
+            return is_for_each(outputs(first.expand(2, *first.shape[1:]).clone()), trace.output.detach(), 2)
+        except (RuntimeError, ValueError, TypeError):
+            return False
+
     scores = []
-    for batch in _batches(maps.shape[0], size, progress):
+    for batch in _batches(maps.shape[0], size if size > 1 and takes_batches() else 1, progress):
         chosen = _exact(maps[batch.start : batch.stop])
         masks = upsample(chosen, tuple(first.shape[2:]))[:, None]
         low, high = masks.flatten(1).aminmax(dim=1)
         span = (high - low).view(-1, *[1] * (masks.ndim - 1))
         masks = torch.where(span > 0, (masks - low.view_as(span)) / span.clamp(min=1e-30), 0)
-        inputs = first * masks.to(first.dtype)
-        widened = (t.expand(len(batch), *t.shape[1:]) if t.ndim and t.shape[0] == 1 else t for t in others)
-        with undisturbed(model), torch.no_grad():
-            scores.append(_values(target, select_output(model(inputs, *widened), selector)))
+        scores.append(_values(target, outputs(first * masks.to(first.dtype))))
     return torch.cat(scores)
 
 

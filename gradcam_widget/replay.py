@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from gradcam_widget.targets import select_output
 from gradcam_widget.trace import Record, Trace, first_tensor, undisturbed, with_first_tensor
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "is_for_each"]
 
 Selector = Callable[[Any], Tensor] | str | int | None
 _Outputs = dict[tuple[nn.Module, int], Any]
@@ -33,6 +33,10 @@ class Replay:
         trace: a forward pass of it.
         record: the layer.
         selector: of the scores in the model's output, see `gradcam_widget.targets.select_output`.
+
+    Attributes:
+        partial: whether only what follows the layer runs.
+        batched: whether several outputs may be given at once.
     """
 
     def __init__(self, model: nn.Module, trace: Trace, record: Record, selector: Selector = None) -> None:
@@ -43,6 +47,7 @@ class Replay:
         self._finished: _Outputs = {}
         self._layer_output: Any = None
         self._copy = False
+        self.batched = True
         with undisturbed(model), torch.no_grad():
             self._finished = self._record_finished()
         self.partial = self._choose(trace)
@@ -54,20 +59,20 @@ class Replay:
 
     def _choose(self, trace: Trace) -> bool:
         """Settle on the cheapest way that gives the model's own output; whether it is a partial one."""
-        own = self._record.output.detach()
-        twice = own.expand(2, *own.shape[1:]).clone()
-        expected = trace.output.detach()
-        for finished, copy in ((self._finished, False), (self._finished, True), ({}, True)):
-            self._finished, self._copy = finished, copy
-            try:
-                got = self(twice)
-            except (RuntimeError, ValueError, TypeError):
-                # Operations in place on one value that stands for several, or shapes fixed to what was recorded.
-                continue
-            if got.shape[0] == 2 and _close(got, expected.expand_as(got)):
-                return bool(finished)
+        own, recorded = self._record.output.detach(), self._finished
+        # One at a time is for models that take no batches, or mix the pictures in one.
+        for size in (2, 1):
+            for finished, copy in ((recorded, False), (recorded, True), ({}, True)):
+                self.batched, self._finished, self._copy = size > 1, finished, copy
+                try:
+                    got = self(own.expand(size, *own.shape[1:]).clone())
+                except (RuntimeError, ValueError, TypeError):
+                    # Operations in place on one value that stands for several, or shapes that are fixed.
+                    continue
+                if is_for_each(got, trace.output.detach(), size):
+                    return bool(finished)
         raise ValueError(
-            f"method: the part of the model after {self._record.name!r} cannot be run by itself in batches; "
+            f"method: the part of the model after {self._record.name!r} cannot be run by itself; "
             "use a method that needs gradients only"
         )
 
@@ -160,7 +165,11 @@ class Replay:
                     module.__dict__["forward"] = forward
 
 
-def _close(got: Tensor, expected: Tensor) -> bool:
-    """Equal up to what another batch size may do to sums in this precision."""
-    slack = 1e-3 if got.dtype in (torch.float32, torch.float64) else 3e-2
+def is_for_each(got: Tensor, expected: Tensor, size: int) -> bool:
+    """Whether the output for a batch (size, ...) is that of one picture (1, ...) for each of them, up to what
+    another batch size may do to sums in this precision.
+    """
+    if got.shape != (size, *expected.shape[1:]):
+        return False
+    slack = {torch.float64: 1e-9, torch.float32: 1e-3}.get(got.dtype, 3e-2)
     return bool((got - expected).abs().max() <= slack * (1 + expected.abs().max()))

@@ -678,6 +678,39 @@ def test_scorecam_is_a_loop_over_whole_passes(name, layer):
     close(found.signed_cam, torch.einsum("k,khw->hw", weights, A).tolist())
 
 
+class OneAtATime(nn.Module):
+    """Takes no batches: it reads every value of the batch as one picture's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.a(x).tanh().view(1, 4, -1).mean(2))
+
+
+class Mixing(OneAtATime):
+    """Mixes the pictures of a batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x).tanh()
+        return self.head((a + a.sum(0, keepdim=True)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("make", [OneAtATime, Mixing])
+def test_models_that_take_no_batches(make):
+    torch.manual_seed(0)
+    model = make().double().eval()
+    weights, _ = naive_ablation(model, "a", X, 1, tokens=False)
+    close(GradCAM(model).explain(X, 1, "a", "AblationCAM").alpha, weights.tolist())
+    scores = []
+    for channel in model.a(X).detach()[0]:
+        mask = F.interpolate(channel[None, None], X.shape[2:], mode="bilinear", align_corners=False)
+        with torch.no_grad():
+            scores.append(model(X * (mask - mask.min()) / (mask.max() - mask.min()))[0, 1])
+    close(GradCAM(model).explain(X, 1, "a", "ScoreCAM").alpha, torch.softmax(torch.stack(scores), 0).tolist())
+
+
 @pytest.mark.parametrize("contiguous", [False, True], ids=["a view", "a copy"])
 def test_ablation_through_a_layout_of_the_users_own(contiguous):
     # the maps may be a copy: writing zeros into them must still reach the layer's output

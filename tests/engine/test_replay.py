@@ -261,13 +261,40 @@ def test_what_follows_may_read_earlier_layers_and_the_picture():
 
 
 @pytest.mark.parametrize("make", [FixedBatch, BatchMean])
-def test_models_that_take_no_batches_are_refused_in_words(make):
+def test_models_that_take_no_batches_are_run_one_at_a_time(make):
     torch.manual_seed(0)
     model = make().eval()
     trace = Tracer(model)((picture(12),))
-    with pytest.raises(ValueError, match="the part of the model after 'a' cannot be run by itself in batches"):
-        Replay(model, trace, trace.by_name["a"])
+    record = trace.by_name["a"]
+    replay = Replay(model, trace, record)
+    assert not replay.batched
+    output = variations(record.output.detach())[1:2]
+    with torch.no_grad():
+        first = make.forward(model, picture(12))
+    found = torch.cat([replay(record.output.detach()), replay(output)])
+    close(found, torch.cat([first, replaced(model, picture(12), "a", 1, output)]), 1e-3)
     assert "forward" not in vars(model.a)
+
+
+class OneSided(nn.Module):
+    """A network that fails when the part after the layer is run again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head, self.runs = nn.Conv2d(3, 4, 3), Head(4), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        if self.runs > 2:
+            raise RuntimeError("no more")
+        return self.head(self.a(x).tanh())
+
+
+def test_models_that_cannot_be_replayed_are_refused_in_words():
+    model = OneSided().eval()
+    trace = Tracer(model)((picture(12),))
+    with pytest.raises(ValueError, match="the part of the model after 'a' cannot be run by itself"):
+        Replay(model, trace, trace.by_name["a"])
 
 
 def test_the_model_is_left_alone_also_when_it_raises():
