@@ -95,15 +95,18 @@ NETS: dict[str, tuple[int, list[str]]] = {
     "regnet_y_400mf": (32, ["stem", "trunk_output.block2", "trunk_output.block4"]),
     "convnext_tiny": (32, ["features.0", "features.3.1", "features.7.2"]),
     "swin_t": (32, ["features.0", "features.3.0.attn", "features.5.2", "features.7.1"]),
-    "vit_b_16": (224, ["encoder.layers.encoder_layer_10.mlp"]),
+    "vit_ti_16": (224, ["conv_proj", "encoder.layers.encoder_layer_5", "encoder.layers.encoder_layer_10.mlp"]),
 }
 
 
 @cache
 def traced(name: str) -> tuple[nn.Module, Trace]:
     torch.manual_seed(3)
-    options = {"init_weights": False} if name == "googlenet" else {}
-    model = getattr(torchvision.models, name)(weights=None, num_classes=7, **options).eval()
+    if name == "vit_ti_16":
+        model = torchvision.models.VisionTransformer(224, 16, 12, 3, 192, 768, num_classes=7).eval()
+    else:
+        options = {"init_weights": False} if name == "googlenet" else {}
+        model = getattr(torchvision.models, name)(weights=None, num_classes=7, **options).eval()
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():  # zero gammas and layer scales make branches vanish
         for parameter in model.parameters():
