@@ -17,7 +17,7 @@ from servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-MARGIN = 12
+MARGIN = 5
 
 
 def main(target: Path, width: int = 1120) -> None:
