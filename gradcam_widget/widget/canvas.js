@@ -68,6 +68,16 @@ async function decodeStrip(strip) {
   return { evidence: strip.evidence, layers };
 }
 
+/** The activation maps of a message, channel number -> Float32Array. */
+async function decodeActivations({ first, shape, low, step, data }) {
+  const [count, rows, cols] = shape;
+  const [lows, steps] = [low, step].map((part) => new Float32Array(bytesOf(part).slice().buffer));
+  const values = await inflate(bytesOf(data));
+  const cells = rows * cols;
+  const mapOf = (i) => Float32Array.from(values.subarray(i * cells, (i + 1) * cells), (v) => lows[i] + v * steps[i]);
+  return new Map(Array.from({ length: count }, (_, i) => [first + i, mapOf(i)]));
+}
+
 /** A picture with its pixels as an ImageBitmap, or null for the empty picture. */
 async function decodePicture(picture) {
   if (!hasBytes(picture?.data)) return null;
@@ -456,7 +466,14 @@ function picturePart({ tip, say, signal }) {
   let rgb = null;
   let opacity = 0.5;
   let probe = null; // [row, col] or null
+  let lens = null; // {channel, values}: an activation map in the heatmap's place
   let ratio = 1;
+
+  /** The map that lies on the picture: that of the scene, or of the channel that is looked at. */
+  function mapOnShow() {
+    if (!lens) return { cam: scene?.cam, max: scene?.max ?? 0, signed: isSigned(scene) };
+    return { cam: lens.values, max: largest(lens.values), signed: lens.values.some((v) => v < 0) };
+  }
 
   /** The picture, and over it the heat. All that a change of opacity or colour map needs. */
   function blend() {
@@ -467,16 +484,15 @@ function picturePart({ tip, say, signal }) {
     context.imageSmoothingQuality = "high";
     if (picture) context.drawImage(picture.bitmap, 0, 0, width, height);
     if (!levels || !rgb) return;
-    overlay.paint(levels, blendTable(rgb, opacity, isSigned(scene)));
+    overlay.paint(levels, blendTable(rgb, opacity, mapOnShow().signed));
     context.drawImage(overlay.canvas, 0, 0);
   }
 
   /** Enlarges the map to the canvas: once for each scene and size. */
   function enlarge() {
     const { width, height } = canvas;
-    const empty = !scene || !(scene.max > 0);
-    const { cam, rows, cols, max } = scene ?? {};
-    levels = empty ? null : upsample(cam, rows, cols, width, height, max, isSigned(scene));
+    const { cam, max, signed } = mapOnShow();
+    levels = scene && max > 0 ? upsample(cam, scene.rows, scene.cols, width, height, max, signed) : null;
     if (overlay?.canvas.width !== width || overlay.canvas.height !== height) overlay = overlayOf(width, height);
   }
 
@@ -495,10 +511,24 @@ function picturePart({ tip, say, signal }) {
   /** Writes the limits of the colour bar beside it; the two sides of a signed one are named as well. */
   function showLimits(max, signed) {
     const low = signed ? number(-max) : "0";
-    most.replaceChildren(number(max, true), h("small", {}, signed ? "for" : "max"));
-    least.replaceChildren(...(signed ? [h("small", {}, "against"), number(-max, true)] : ["0"]));
+    const [top, bottom] = signed && !lens ? ["for", "against"] : ["max", ""];
+    most.replaceChildren(number(max, true), h("small", {}, top));
+    least.replaceChildren(...(signed ? [h("small", {}, bottom), number(-max, true)] : ["0"]));
     middle.hidden = !signed;
     scale.setAttribute("aria-label", `colour scale from ${low} to ${number(max)}`);
+  }
+
+  /** Says in words which map lies on the picture, and within which limits. */
+  function describe() {
+    const { max, signed } = mapOnShow();
+    const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
+    const map = lens ? `activation of channel ${lens.channel} at ${scene.layer.name}` : scene ? mapName(scene) : "no map yet";
+    canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${map}`);
+    scale.hidden = !(max > 0);
+    showLimits(max, signed);
+    const silent = max > 0 ? "" : ": 0 everywhere, so it adds nothing to this map";
+    const meaning = lens ? `activation A of channel #${lens.channel}${silent}` : EVIDENCE[scene?.evidence];
+    caption.textContent = [picture?.name, cells, meaning].filter(Boolean).join(" · ");
   }
 
   function clearProbe() {
@@ -511,8 +541,9 @@ function picturePart({ tip, say, signal }) {
   function showProbe(cell, spoken = false) {
     probe = cell;
     const [row, col] = cell;
-    const value = scene.cam[row * scene.cols + col];
-    const share = scene.max > 0 ? value / scene.max : 0;
+    const { cam, max, signed } = mapOnShow();
+    const value = cam[row * scene.cols + col];
+    const share = max > 0 ? value / max : 0;
     const box = cellBox(cell);
     const origin = stage.getBoundingClientRect();
     outline.hidden = false;
@@ -520,10 +551,11 @@ function picturePart({ tip, say, signal }) {
     outline.style.top = `${box.top - origin.top}px`;
     outline.style.width = `${box.right - box.left}px`;
     outline.style.height = `${box.bottom - box.top}px`;
-    mark.hidden = !(scene.max > 0);
-    mark.style.top = `${(1 - clamp(isSigned(scene) ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
+    mark.hidden = !(max > 0);
+    mark.style.top = `${(1 - clamp(signed ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
     const ofMax = `${share.toFixed(2).replace("-", MINUS)} of max`;
-    tip.show([[`cell (${row}, ${col})`, ofMax], ["value", number(value)]], box, [canvas.getBoundingClientRect()]);
+    const what = lens ? `A of #${lens.channel}` : "value";
+    tip.show([[`cell (${row}, ${col})`, ofMax], [what, number(value)]], box, [canvas.getBoundingClientRect()]);
     if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}`);
   }
 
@@ -549,7 +581,8 @@ function picturePart({ tip, say, signal }) {
   /** The next cell; the first key starts at the map's largest value. */
   function moved([down, right]) {
     if (probe) return [clamp(probe[0] + down, 0, scene.rows - 1), clamp(probe[1] + right, 0, scene.cols - 1)];
-    const best = scene.cam.indexOf(scene.cam.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0));
+    const { cam } = mapOnShow();
+    const best = cam.indexOf(cam.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0));
     return [Math.floor(Math.max(best, 0) / scene.cols), Math.max(best, 0) % scene.cols];
   }
 
@@ -568,14 +601,23 @@ function picturePart({ tip, say, signal }) {
       if (!sameGrid) clearProbe(); // else it stays where it is and reads the new map
       picture = nextPicture;
       scene = nextScene;
-      canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${scene ? mapName(scene) : "no map yet"}`);
+      lens = null;
       wait.hidden = Boolean(scene || picture);
       wait.textContent = failed ? "no map" : "waiting for the first map";
-      scale.hidden = !(scene?.max > 0);
-      showLimits(scene?.max ?? 0, isSigned(scene));
       diagnosis.textContent = scene?.diagnosis ?? "";
-      const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
-      caption.textContent = [picture?.name, cells, EVIDENCE[scene?.evidence]].filter(Boolean).join(" · ");
+      describe();
+    },
+    isSigned: () => mapOnShow().signed,
+    isLooking: () => lens !== null,
+    /** Lays the activation map of a channel on the picture, or with null the heatmap again; `redraw` draws it. */
+    look(next) {
+      lens = next;
+      describe();
+    },
+    redraw() {
+      enlarge();
+      blend();
+      if (probe) showProbe(probe);
     },
     /** Fits the picture into a square of `side` CSS pixels, in whole device pixels, and draws. */
     resize(side, devicePixelRatio) {
@@ -591,9 +633,10 @@ function picturePart({ tip, say, signal }) {
     },
     /** Takes a colour table and an opacity; `blend` or `resize` draws them. */
     colour(nextTable, nextOpacity) {
-      if (nextTable !== table || isSigned(scene) !== tableSigned) {
+      const { signed } = mapOnShow();
+      if (nextTable !== table || signed !== tableSigned) {
         table = nextTable;
-        tableSigned = isSigned(scene);
+        tableSigned = signed;
         rgb = table ? colours(table, tableSigned) : null;
         if (rgb) paintScale(ramp, rgb);
       }
@@ -604,7 +647,7 @@ function picturePart({ tip, say, signal }) {
 }
 
 /** Right: through which channels? The signed bars of alpha and the overview of all K. */
-function channelPart({ root, tip, signal }) {
+function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
   const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
   const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
   const coverage = h("p", { class: "gcw-coverage" });
@@ -626,6 +669,9 @@ function channelPart({ root, tip, signal }) {
   let active = 0; // rank of the bar that Tab reaches
   let wanted = 18; // bars that have room
   let ratio = 1;
+  let pinned = null; // the channel that is kept on the picture
+  let evidenceFor = 0; // sum of the positive contributions
+  let evidenceAgainst = 0; // and of the negative ones
   let format = signed;
 
   const shown = () => Math.min(wanted, order.length);
@@ -651,6 +697,7 @@ function channelPart({ root, tip, signal }) {
     Object.assign(bar.dataset, { channel, rank, alpha: value });
     bar.classList.toggle("gcw-con", value < 0);
     bar.tabIndex = rank === active ? 0 : -1;
+    bar.setAttribute("aria-selected", channel === pinned);
     number_.textContent = `#${channel}`;
     text.textContent = format(value);
     track.firstChild.style.width = `${visible}px`;
@@ -694,12 +741,28 @@ function channelPart({ root, tip, signal }) {
     canvas.setAttribute("aria-valuetext", `ranks ${first + 1} to ${first + shown()} of ${order.length}`);
   }
 
+  /** The channel's mean activation, where its map is here. */
+  function meanOf(channel) {
+    const map = activationOf(channel);
+    return map ? [["mean activation", number(map.reduce((sum, v) => sum + v, 0) / map.length)]] : [];
+  }
+
+  /** How much of the evidence of its sign the channel gives. */
+  function shareOf(channel) {
+    const value = scene.contribution[channel];
+    if (value === 0) return [];
+    const share = value / (value > 0 ? evidenceFor : evidenceAgainst);
+    return [["share", `${number(100 * share)} % of the ${value > 0 ? "positive" : "negative"}`]];
+  }
+
   function showTip(bar) {
     const channel = Number(bar.dataset.channel);
     const facts = [
       [`#${channel}`, `rank ${rankOf(bar) + 1} of ${order.length}`],
       ["α", signed(scene.alpha[channel])],
+      ...meanOf(channel),
       ["contribution", signed(scene.contribution[channel])],
+      ...shareOf(channel),
     ];
     // The half without a bar is free: there the tip covers neither this bar nor the numbers.
     const track = bar.children[1].getBoundingClientRect();
@@ -732,7 +795,8 @@ function channelPart({ root, tip, signal }) {
       Home: 0,
       End: order.length - 1,
     };
-    if (event.key === "Escape") tip.hide();
+    if (event.key === "Escape") pin(null);
+    else if (event.key === "Enter" || event.key === " ") toggle(bar);
     else if (event.key in targets) focusRank(targets[event.key]);
     else return;
     event.preventDefault();
@@ -791,15 +855,32 @@ function channelPart({ root, tip, signal }) {
     if (scene) paintOverview(canvas, scene.alpha, order, most, palette);
   }
 
+  /** Keeps the channel of a bar on the picture, or lets it go. */
+  function toggle(bar) {
+    const channel = Number(bar.dataset.channel);
+    pin(channel === pinned ? null : channel);
+  }
+
+  function attend(bar) {
+    lookAt(Number(bar.dataset.channel));
+    showTip(bar);
+  }
+
+  function leave() {
+    tip.hide();
+    lookAt(null);
+  }
+
   const barOf = (event) => event.target.closest(".gcw-bar");
-  list.addEventListener("pointerover", (event) => barOf(event) && showTip(barOf(event)), { signal });
-  list.addEventListener("pointerleave", () => tip.hide(), { signal });
+  list.addEventListener("pointerover", (event) => barOf(event) && attend(barOf(event)), { signal });
+  list.addEventListener("pointerleave", leave, { signal });
+  list.addEventListener("click", (event) => barOf(event) && toggle(barOf(event)), { signal });
   list.addEventListener("focusin", (event) => {
     active = rankOf(event.target);
     for (const bar of bars()) bar.tabIndex = rankOf(bar) === active ? 0 : -1;
-    if (event.target.matches(":focus-visible")) showTip(event.target);
+    if (event.target.matches(":focus-visible")) attend(event.target);
   }, { signal });
-  list.addEventListener("focusout", () => tip.hide(), { signal });
+  list.addEventListener("focusout", leave, { signal });
   list.addEventListener("keydown", onBarKey, { signal });
   canvas.addEventListener("keydown", onOverviewKey, { signal });
   canvas.addEventListener("pointerdown", onOverviewPress, { signal });
@@ -811,6 +892,8 @@ function channelPart({ root, tip, signal }) {
       const kept = scene && next && scene.layer.name === next.layer.name && scene.source === next.source;
       scene = next;
       most = scene ? largest(scene.alpha) : 0;
+      evidenceFor = scene ? scene.contribution.reduce((sum, v) => sum + Math.max(v, 0), 0) : 0;
+      evidenceAgainst = scene ? scene.contribution.reduce((sum, v) => sum + Math.min(v, 0), 0) : 0;
       format = alignedFormat(most);
       if (!kept) sortNow();
       if (!scene) return;
@@ -820,6 +903,16 @@ function channelPart({ root, tip, signal }) {
       if (scene.method.name === "GradCAM") facts.push(formula(scene.evidence === "counterfactual")); // it is this method's own
       weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
       coverage.textContent = coverageSentence(scene.coverage, scene.evidence);
+    },
+    /** Marks the bar whose channel is kept on the picture. */
+    mark(channel) {
+      pinned = channel;
+      for (const bar of bars()) bar.setAttribute("aria-selected", Number(bar.dataset.channel) === pinned);
+    },
+    /** The activations have arrived: the tip that is open can say more. */
+    retell() {
+      const bar = list.querySelector(".gcw-bar:hover") ?? list.querySelector(".gcw-bar:focus-visible");
+      if (bar) showTip(bar);
     },
     /** Lays out `rows` bars at this device pixel ratio and draws. */
     resize(rows, devicePixelRatio) {
@@ -1256,7 +1349,7 @@ function render({ model, el }) {
   const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
   const say = (text) => { live.textContent = text; };
   const tip = tipPart(root);
-  const parts = { root, tip, say, signal, model };
+  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf };
   const notice = noticePart();
   const picture = picturePart(parts);
   const channels = channelPart(parts);
@@ -1274,6 +1367,9 @@ function render({ model, el }) {
   let latest = 0;
   let latestStrip = 0;
   let stripTable = null;
+  let latestMaps = 0;
+  let looked = null; // the channel under the pointer or the focus
+  let known = { revision: 0, maps: new Map(), asked: false }; // activations of the scene on show
   let drawnWidth = 0;
 
   function layout() {
@@ -1291,7 +1387,7 @@ function render({ model, el }) {
   }
 
   function colour() {
-    const table = tableInUse(model, isSigned(shown.scene));
+    const table = tableInUse(model, picture.isSigned());
     picture.colour(hasBytes(table?.data) ? table : null, clamp(Number(model.get("opacity")), 0, 1));
   }
 
@@ -1299,6 +1395,57 @@ function render({ model, el }) {
     colour();
     picture.blend();
     colourStrip();
+  }
+
+  /** The activation map of a channel; null where it is not here yet, and then the kernel is asked, once. */
+  function activationOf(channel) {
+    const revision = shown.scene?.revision;
+    if (known.revision !== revision) known = { revision, maps: new Map(), asked: false };
+    if (!known.maps.has(channel) && !known.asked) {
+      known.asked = true;
+      model.send({ type: "activations", revision, channel });
+    }
+    return known.maps.get(channel) ?? null;
+  }
+
+  async function refreshActivations() {
+    const ticket = ++latestMaps;
+    const message = model.get("activations");
+    if (!hasBytes(message?.data)) return;
+    const maps = await decodeActivations(message).catch((error) => {
+      console.error("gradcam_widget:", error);
+      return new Map();
+    });
+    if (ticket !== latestMaps || signal.aborted || message.revision !== shown.scene?.revision) return;
+    const before = known.revision === message.revision ? known.maps : [];
+    known = { revision: message.revision, maps: new Map([...before, ...maps]), asked: maps.size === 0 };
+    showChannel();
+    channels.retell();
+  }
+
+  function lookAt(channel) {
+    if (channel === looked) return;
+    looked = channel;
+    showChannel();
+  }
+
+  /** Keeps a channel on the picture, or with null the heatmap; the kernel hears of it. */
+  function pin(channel) {
+    model.set("channel", channel);
+    model.save_changes();
+  }
+
+  /** The map on the picture is that of the channel looked at, else of the one kept, else the heatmap. */
+  function showChannel() {
+    const kept = model.get("channel") ?? null;
+    channels.mark(kept);
+    const channel = looked ?? kept;
+    const inLayer = shown.scene && channel !== null && channel < shown.scene.alpha.length;
+    const values = inLayer ? activationOf(channel) : null;
+    if (!values && !picture.isLooking()) return;
+    picture.look(values && { channel, values });
+    colour();
+    picture.redraw();
   }
 
   /** The strip has its own colours for the moment in which it is older than the scene. */
@@ -1354,6 +1501,7 @@ function render({ model, el }) {
     strip.choose(next.scene?.layer.name);
     colour();
     layout();
+    if (model.get("channel") != null || looked !== null) showChannel();
   }
 
   /** A map that waits for its passes is not the one on show. */
@@ -1386,6 +1534,8 @@ function render({ model, el }) {
 
   const listeners = [
     ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
+    ["change:activations", coalesced(refreshActivations)],
+    ["change:channel", coalesced(() => signal.aborted || showChannel())],
     ["change:strip change:tables", coalesced(refreshStrip)],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],

@@ -162,6 +162,10 @@ class Canvas(anywidget.AnyWidget):
         strip: thumbnails of the layers in the list, or {}; see `show_strip`. It follows its scene in a message of
             its own (some 25 kB for 50 layers), and only where picture, class, method, evidence or list have
             changed. The view answers {"type": "layer", "name": ...}.
+        activations: activation maps of the scene on show, or {}: `wire.channels` with "revision", that of the
+            scene, and "first", the number of the first channel. Sent in a message of its own when a channel is
+            first looked at, which the view tells by {"type": "activations", "revision", "channel"}.
+        channel: the channel that is kept on the picture; None for the heatmap. The browser changes it on its own.
         opacity: of the heatmap, 0 to 1. The browser changes it on its own.
         colormap: name of the colour table.
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
@@ -178,6 +182,8 @@ class Canvas(anywidget.AnyWidget):
     notice = traitlets.Dict().tag(sync=True)
     task = traitlets.Dict().tag(sync=True)
     strip = traitlets.Dict().tag(sync=True)
+    activations = traitlets.Dict().tag(sync=True)
+    channel = traitlets.Int(None, allow_none=True).tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)
@@ -196,6 +202,7 @@ class Canvas(anywidget.AnyWidget):
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
         self._on_layer: list[Callable[[str], None]] = []
+        self._on_activations: list[Callable[[int, int], None]] = []
         super().__init__(
             tables=(sent := _tables_message(tables)),
             colormap=colormap,
@@ -222,6 +229,10 @@ class Canvas(anywidget.AnyWidget):
         """Call ``callback(name)`` when a layer of the strip is chosen in the view."""
         self._on_layer.append(callback)
 
+    def on_activations(self, callback: Callable[[int, int], None]) -> None:
+        """Call ``callback(revision, channel)`` when the view needs the activations of a scene."""
+        self._on_activations.append(callback)
+
     def show(
         self, scene: dict[str, Any], picture: dict[str, Any] | None = None, colormap: str | None = None
     ) -> None:
@@ -235,9 +246,12 @@ class Canvas(anywidget.AnyWidget):
                 self.picture = picture
             if colormap is not None:
                 self._use(colormap)
+            if self.scene and self.scene["layer"]["name"] != scene["layer"]["name"]:
+                self.channel = None  # it was one of the other layer's
             self.scene = scene
             self.notice = {}
             self.task = {}
+            self.activations = {}
 
     def say(self, notice: Notice | None, task: Task | None = None) -> None:
         """Show a notice and a task, or take them away."""
@@ -267,6 +281,10 @@ class Canvas(anywidget.AnyWidget):
             )
         self.strip = {"evidence": evidence, "layers": layers, "data": zlib.compress(b"".join(maps), 6)}
 
+    def show_activations(self, maps: NDArray[Any], first: int) -> None:
+        """Give the view the activation maps (n, h, w) of the scene on show, from channel ``first`` on."""
+        self.activations = {"revision": self.revision, "first": first} | wire.channels(maps)
+
     def work(self, task: Task | None) -> None:
         """Show how far a task is, or that it waits to be begun, or none."""
         self.task = {} if task is None else task.as_message()
@@ -293,6 +311,10 @@ class Canvas(anywidget.AnyWidget):
         elif content.get("type") == "layer" and isinstance(content.get("name"), str):
             for choose in tuple(self._on_layer):
                 choose(content["name"])
+        elif content.get("type") == "activations":
+            if isinstance(content.get("revision"), int) and isinstance(content.get("channel"), int):
+                for give in tuple(self._on_activations):
+                    give(content["revision"], content["channel"])
         elif content.get("type") in ("compute", "cancel"):
             for act in tuple(self._on_task):
                 act(content["type"])

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ _UPLOAD_BYTES = 20_000_000
 _UPLOAD_PIXELS = 50_000_000
 _UPLOAD_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 _PREDICTIONS = 5
+_ACTIVATIONS = 262_144  # values of a layer that are sent together; of a larger one, channel by channel
 _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 
 
@@ -70,6 +72,8 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         image_index, layer, target, method, evidence, colormap, opacity: what is asked. Setting one redraws; each
             can be observed. A wrong value raises `traitlets.TraitError` and changes nothing. ``layer`` and
             ``target`` stay None where the choice is left to the engine; ``explanation`` tells what it chose.
+        channel: number of the channel whose activation map is kept on the picture; None for the heatmap. It is
+            None again when another layer is shown.
         explanation: the `Explanation` on show; None where there is none. Read-only.
         status: one line: device, passes of the model, time. Read-only.
         engine: the `GradCAM` that computes.
@@ -88,6 +92,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
     target = traitlets.Any(None, allow_none=True)
     method = traitlets.Any("GradCAM")
     evidence = traitlets.Any("positive")
+    channel = traitlets.Any(None, allow_none=True)
     colormap = traitlets.Any("viridis")
     opacity = traitlets.Any(0.5)
     explanation = traitlets.Instance(Explanation, allow_none=True, read_only=True)
@@ -165,6 +170,9 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._canvas.on_target(self._on_canvas_target)
         self._canvas.on_task(self._on_canvas_task)
         self._canvas.on_layer(self._on_canvas_layer)
+        self._canvas.on_activations(self._on_canvas_activations)
+        self._canvas.observe(self._on_canvas_channel, names="channel")
+        self.observe(self._on_own_channel, names="channel")
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)
@@ -599,6 +607,41 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             self._state.update(target=index)
         except Exception as error:
             self._on_controls_reject(error)
+
+    @traitlets.validate("channel")
+    def _validate_channel(self, proposal: Any) -> int | None:
+        value = proposal["value"]
+        count = 0 if self._drawn is None else len(self._drawn.explanation.alpha)
+        if value is None:
+            return None
+        if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < count:
+            return int(value)
+        raise SettingError(
+            f"channel: expected None or an int from 0 to {count - 1}, one per channel of the layer; got {value!r}"
+            if count
+            else f"channel: no layer is on show, so that there is no channel to look at; got {value!r}"
+        )
+
+    def _on_own_channel(self, change: Any) -> None:
+        self._canvas.channel = change["new"]
+
+    def _on_canvas_channel(self, change: Any) -> None:
+        try:
+            self.channel = change["new"]
+        except Exception as error:
+            self._canvas.channel = self.channel
+            self._on_controls_reject(error)
+
+    def _on_canvas_activations(self, revision: int, channel: int) -> None:
+        with self._lock:
+            if self._drawn is None or revision != self._canvas.revision:
+                return  # of a scene that is no longer on show
+            maps = self._drawn.explanation.activations
+            whole = maps.numel() <= _ACTIVATIONS
+            first = 0 if whole else max(0, min(channel, len(maps) - 1))
+            wanted = maps if whole else maps[first : first + 1]
+            if torch.isfinite(wanted).all():
+                self._canvas.show_activations(_array(wanted), first)
 
     def _on_canvas_layer(self, name: str) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCENE_BYTES", "encode", "fit", "json_bytes", "plain", "shorten", "thumbnail"]
+__all__ = ["SCENE_BYTES", "channels", "encode", "fit", "json_bytes", "plain", "shorten", "thumbnail"]
 
 SCENE_BYTES = 9_680
 """What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
@@ -97,6 +97,27 @@ def fit(
         if sum(len(array["data"]) + _ARRAY_BYTES for array in encoded.values()) <= room:
             break
     return encoded
+
+
+def channels(maps: NDArray[Any]) -> dict[str, Any]:
+    """Activation maps in uint8 steps, each channel with its own: value = low + step * data.
+
+    Args:
+        maps: finite (n, h, w).
+
+    Returns:
+        {"shape", "low": n float32, "step": n float32, "data": n x h x w bytes, deflated}, little endian.
+    """
+    flat = np.ascontiguousarray(maps, dtype=np.float64).reshape(len(maps), -1)
+    low = flat.min(1, keepdims=True).astype("<f4")
+    step = ((flat.max(1, keepdims=True) - low) / 255).astype("<f4")
+    data = np.rint((flat - low) / np.where(step > 0, step, 1)).clip(0, 255).astype(np.uint8)
+    return {
+        "shape": list(maps.shape),
+        "low": low.tobytes(),
+        "step": step.tobytes(),
+        "data": zlib.compress(data.tobytes(), 6),
+    }
 
 
 def thumbnail(values: NDArray[Any], most: int = 28) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -381,11 +382,95 @@ def test_a_bar_tells_alpha_contribution_and_rank_in_a_tip(view_open):
     page = view_open(small())
     page.locator(".gcw-bar").nth(0).hover()
     tip = page.locator(".gcw-tip")
-    assert tip.inner_text().split("\n") == ["#1", "rank 1 of 6", "α", "−0.00450", "contribution", "−0.500"]
+    assert tip.inner_text().split("\n") == [
+        *["#1", "rank 1 of 6", "α", "−0.00450", "contribution", "−0.500"],
+        *["share", "96.2 % of the negative"],  # 0.5 of 0.52
+    ]
     drawn, told = page.locator(".gcw-fill").nth(0).bounding_box(), tip.bounding_box()
     assert told["x"] >= drawn["x"] + drawn["width"] or told["y"] >= drawn["y"] + drawn["height"]
     page.mouse.move(5, 5)
     assert tip.is_hidden()
+
+
+LOOK = np.array([[0.0, 1.0, 3.0], [0.5, 0.0, 2.0], [0.0, 0.0, 4.0], [1.0, 1.0, 0.0]])  # A of channel 1
+
+
+def activations(revision: int, maps: dict[int, np.ndarray]) -> dict[str, Any]:
+    """An activations message for neighbouring channels: value = low + step * data, for each channel by itself."""
+    stacked = np.stack(list(maps.values()))
+    low, high = stacked.min((1, 2)), stacked.max((1, 2))
+    step = (high - low) / 255
+    data = np.rint((stacked - low[:, None, None]) / np.where(step > 0, step, 1)[:, None, None]).astype(np.uint8)
+    return {
+        "revision": revision,
+        "first": min(maps),
+        "shape": list(stacked.shape),
+        "low": low.astype("<f4").tobytes(),
+        "step": step.astype("<f4").tobytes(),
+        "data": zlib.compress(data.tobytes()),
+    }
+
+
+def heat_at(page: Any, cam: np.ndarray, table: str, y: int, x: int) -> float:
+    """How far a pixel is from what this map would give it there."""
+    want = expected(cam, TABLES[table], quarters()[y // 7, x // 7].astype(float), 0.5, y, x, 448, 448)
+    return float(np.abs(pixels(page)[y, x, :3] - want).max())
+
+
+def test_a_bar_under_the_pointer_lays_its_activation_on_the_picture(view_open):
+    page = view_open(small())
+    asked = "() => model.sent.filter(m => m.type === 'activations')"
+    page.locator(".gcw-bar").nth(0).hover()
+    page.locator(".gcw-bar").nth(1).hover()
+    assert page.evaluate(asked) == [{"type": "activations", "revision": 1, "channel": 1}]  # once
+    assert heat_at(page, CAM, "first", 300, 400) <= 2  # until it comes, the heatmap stays
+    page.locator(".gcw-bar").nth(0).hover()
+    receive(page, activations=activations(1, {1: LOOK}))
+    caption = page.locator(".gcw-caption")
+    expect(caption).to_have_text("chelsea · 4 × 3 cells · activation A of channel #1")
+    assert heat_at(page, LOOK, "first", 300, 400) <= 2
+    assert heat_at(page, LOOK, "first", 60, 300) <= 2
+    label = page.locator(".gcw-picture").get_attribute("aria-label")
+    assert label == "chelsea: activation of channel 1 at conv_head"
+    assert page.locator(".gcw-most").inner_text().split() == ["4.00", "max"]
+    words = page.locator(".gcw-tip").inner_text().split("\n")
+    assert words[words.index("mean activation") + 1] == "1.04"  # 12.5 / 12
+    page.mouse.move(5, 5)
+    assert heat_at(page, CAM, "first", 300, 400) <= 2
+    assert page.locator(".gcw-most").inner_text().split() == ["1.70", "max"]
+
+
+def test_a_click_or_enter_keeps_a_channel_and_escape_lets_it_go(view_open):
+    page = view_open(small(activations=activations(1, {1: LOOK, 2: LOOK - 2})))
+    bar = page.locator(".gcw-bar").nth(0)
+    bar.click()
+    page.mouse.move(5, 5)
+    assert page.evaluate("model.get('channel')") == 1
+    assert page.locator('.gcw-bar[aria-selected="true"]').get_attribute("data-channel") == "1"
+    receive(page, activations=activations(1, {1: LOOK, 2: LOOK - 2}))
+    expect(page.locator(".gcw-caption")).to_contain_text("channel #1")
+    page.locator(".gcw-picture").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator(".gcw-tip").inner_text().split("\n") == ["cell (2, 2)", "1.00 of max", "A of #1", "4.00"]
+    page.locator(".gcw-bar").nth(0).focus()
+    page.keyboard.press("Escape")
+    assert page.evaluate("model.get('channel')") is None
+    page.mouse.click(5, 5)
+    page.evaluate("() => document.activeElement.blur()")
+    expect(page.locator(".gcw-caption")).to_have_text("chelsea · 4 × 3 cells")
+    # From the kernel; a map with negative values has two sides.
+    receive(page, channel=2)
+    expect(page.locator(".gcw-caption")).to_contain_text("channel #2")
+    assert pixels(page, ".gcw-ramp")[0, 0, :3].tolist() == TABLES["cool-warm"][255].tolist()
+    assert page.locator(".gcw-least").inner_text().split() == ["−2.00"]
+    # One that is silent is not a picture without explanation.
+    receive(page, channel=3, activations=activations(1, {3: LOOK * 0}))
+    expect(page.locator(".gcw-caption")).to_contain_text("channel #3: 0 everywhere, so it adds nothing")
+    assert page.locator(".gcw-scale").is_hidden()
+    assert pixels(page)[400, 400, :3].tolist() == [5, 10, 15]
+    receive(page, channel=None, scene=scene(CAM, ALPHA, CONTRIBUTION, revision=2))
+    revision(page, 2)
+    assert heat_at(page, CAM, "first", 300, 400) <= 2
 
 
 def overlap(a: dict[str, float], b: dict[str, float]) -> bool:

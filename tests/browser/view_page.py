@@ -176,6 +176,8 @@ def state(
         "notice": {},
         "task": {},
         "strip": {},
+        "activations": {},
+        "channel": None,
         "opacity": 0.5,
         "colormap": next(iter(tables), ""),
         "tables": {name: {"kind": kinds[name], "data": tables[name].tobytes()} for name in tables},

@@ -562,6 +562,57 @@ def test_a_method_of_many_passes_has_no_thumbnails_but_its_layers(widget: GradCA
     assert widget.engine.passes == passes
 
 
+# -- channels --------------------------------------------------------------------------------------------------
+
+
+def received(widget: GradCAMWidget) -> np.ndarray[Any, Any]:
+    sent = widget._canvas.activations
+    low, step = (np.frombuffer(sent[name], "<f4")[:, None, None] for name in ("low", "step"))
+    return low + step * np.frombuffer(zlib.decompress(sent["data"]), np.uint8).reshape(sent["shape"])
+
+
+def test_activations_are_sent_once_they_are_asked_for(
+    widget: GradCAMWidget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counted() as sent:
+        browser_says(widget._canvas, type="activations", revision=1, channel=1)
+    assert redraws(widget, sent) == [{"activations"}]
+    # "pool" of the picture "red": red in the left column of cells, a quarter of green everywhere.
+    assert received(widget).tolist() == [[[1, 0], [1, 0]], [[0.25, 0.25], [0.25, 0.25]]]
+    assert (widget._canvas.activations["revision"], widget._canvas.activations["first"]) == (1, 0)
+    widget.layer = "conv"
+    assert widget._canvas.activations == {}
+    with counted() as sent:
+        browser_says(widget._canvas, type="activations", revision=1, channel=1)  # of the scene before
+        browser_says(widget._canvas, type="activations", revision=2, channel="1")
+    assert sent == []
+    monkeypatch.setattr(explorer, "_ACTIVATIONS", 31)  # 2 x 4 x 4 are too many: channel by channel
+    browser_says(widget._canvas, type="activations", revision=2, channel=1)
+    assert (widget._canvas.activations["first"], received(widget).tolist()) == (1, [[[0.25] * 4] * 4])
+
+
+def test_a_kept_channel_is_a_trait_both_ways_and_ends_with_its_layer(widget: GradCAMWidget) -> None:
+    seen: list[Any] = []
+    widget.observe(lambda change: seen.append(change.new), "channel")
+    browser_sets(widget._canvas, channel=1)
+    assert widget.channel == 1
+    with counted() as sent:
+        widget.channel = np.int64(0)
+    assert (redraws(widget, sent), type(widget.channel)) == ([{"channel"}], int)
+    for wrong in (2, -1, True, "0"):
+        with pytest.raises(traitlets.TraitError, match=r"channel: expected None or an int from 0 to 1"):
+            widget.channel = wrong
+    browser_sets(widget._canvas, channel=7)
+    assert (widget.channel, widget._canvas.channel) == (0, 0)
+    assert "channel: expected" in widget._canvas.notice["message"]
+    widget.target = 1
+    assert widget.channel == 0
+    with counted() as sent:
+        widget.layer = "conv"
+    assert redraws(widget, sent) == [{"scene", "channel"}]
+    assert (widget.channel, seen) == (None, [1, 0, None])
+
+
 # -- evidence --------------------------------------------------------------------------------------------------
 
 

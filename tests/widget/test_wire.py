@@ -158,6 +158,16 @@ def test_a_thumbnail_keeps_the_strongest_of_the_cells_it_stands_for() -> None:
     assert wire.thumbnail(np.ones((112, 111))).shape == (28, 28)
 
 
+def test_each_channel_has_steps_of_its_own() -> None:
+    maps = np.array([[[0.0, 255.0], [1.0, 2.0]], [[-1.0, 0.0], [1.0, 0.5]], [[3.0, 3.0], [3.0, 3.0]]])
+    sent = wire.channels(maps)
+    low, step = (np.frombuffer(sent[name], "<f4")[:, None, None] for name in ("low", "step"))
+    values = low + step * np.frombuffer(zlib.decompress(sent["data"]), np.uint8).reshape(sent["shape"])
+    assert np.abs(values - maps).max((1, 2)).tolist() == pytest.approx([0, 0, 0], abs=1 / 255)
+    assert values[0].tolist() == [[0, 255], [1, 2]]
+    assert values[2].tolist() == [[3, 3], [3, 3]]
+
+
 def test_text_is_cut_in_the_middle() -> None:
     assert wire.shorten("abcdefghij", 5) == "ab…ij"
     assert wire.shorten("abcde", 5) == "abcde"
