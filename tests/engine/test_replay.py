@@ -194,6 +194,31 @@ def test_small_networks_at_every_layer(name, layer):
     close(Replay(model, trace, record)(outputs), expected, 1e-9)
 
 
+class Overwrites(nn.Module):
+    """Reads a module's output, overwrites it, and needs what it read after a later layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), Head(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        early = y * 2
+        y.relu_()
+        return self.head((self.b(y) + early).tanh())
+
+
+def test_what_is_kept_is_the_output_before_it_was_overwritten():
+    torch.manual_seed(0)
+    model = Overwrites().double().eval()
+    trace = Tracer(model)((picture(12).double(),))
+    record = trace.by_name["b"]
+    replay = Replay(model, trace, record)
+    assert replay.partial
+    outputs = variations(record.output.detach())
+    close(replay(outputs), replaced(model, picture(12).double(), "b", 1, outputs), 1e-9)
+
+
 def test_many_versions_at_once_are_told_apart():
     model, trace = traced("resnet18")
     record = trace.by_name["layer3.0"]
