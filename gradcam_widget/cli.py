@@ -154,6 +154,7 @@ def _serve(notebook: Path, port: int, *, open_browser: bool) -> None:
         for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
             os.environ[variable] = str(Path(folder, variable.lower()))
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        _quieten(Path(os.environ["JUPYTER_CONFIG_DIR"]))
         import zmq
         from jupyterlab.labapp import LabApp
 
@@ -169,7 +170,6 @@ def _serve(notebook: Path, port: int, *, open_browser: bool) -> None:
                 f"--IdentityProvider.token={token}",
                 "--ServerApp.log_level=ERROR",
                 "--LabApp.log_level=ERROR",
-                "--LabApp.news_url=None",  # no question about news over the notebook
                 # a kernel warns on the terminal where it could encrypt and was not asked to
                 f"--KernelManager.transport_encryption={'auto' if zmq.has('curve') else 'disabled'}",
             ]
@@ -180,6 +180,13 @@ def _serve(notebook: Path, port: int, *, open_browser: bool) -> None:
         server.io_loop.add_callback(print, f"The quickstart is at {address}\nCtrl-C ends it.", flush=True)
         server.start()
     print("\nEnded.", flush=True)
+
+
+def _quieten(configuration: Path) -> None:
+    """Spare the user JupyterLab's question about news, which would lie over the notebook at each start."""
+    settings = configuration / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
 
 
 def _is_root() -> bool:

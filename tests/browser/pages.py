@@ -91,9 +91,7 @@ class Notebook:
         shown = self.page.locator(
             '[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type*="error"]'
         )
-        # on Python 3.10 the kernel loses tasks of its own loop to the garbage collector and says so in a cell
-        kernels_own = re.compile(r"^Task was destroyed but it is pending!.*_async_in_context", re.DOTALL)
-        return [text for text in shown.all_inner_texts() if text.strip() and not kernels_own.match(text)]
+        return [text for text in shown.all_inner_texts() if text.strip()]
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Server:
         command = [module, "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"]
         command += ["--ServerApp.port_retries=0", "--ServerApp.allow_root=True", *_OPEN]
         command += [f"--ServerApp.root_dir={self.root}", f"--{app}.expose_app_in_browser=True"]
-        return command + (["--LabApp.news_url=None"] if self.kind == "lab" else [])
+        return command
 
     def _environment(self) -> dict[str, str]:
         """The test run's own, with every folder that Jupyter or IPython may use below `home`."""
@@ -100,6 +100,10 @@ class Server:
         arguments = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         spec = {"argv": arguments, "display_name": "Python 3 (ipykernel)", "language": "python"}
         (kernel / "kernel.json").write_text(json.dumps(spec))
+        # no question about news over the notebook
+        settings = self.home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "PYTEST"))}
         own = {
             "HOME": self.home,

@@ -263,3 +263,9 @@ def test_the_widget_follows_the_theme(open_explorer):
         colours.append(explorer.title.evaluate("title => getComputedStyle(title).color"))
     notebook.theme(False)
     assert colours[0] != colours[1]
+
+
+def test_nothing_lies_over_the_notebook(open_explorer, page):
+    open_explorer()
+    page.wait_for_timeout(1500)  # JupyterLab asks its question about news a moment after the start
+    expect(page.locator(".Toastify__toast")).to_have_count(0)
