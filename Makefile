@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types zoo bench screenshots clean help
+.PHONY: demo test lint types zoo bench parity screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -26,6 +26,9 @@ types: $(VENV)/.dev ## types: mypy, strict
 
 zoo: $(VENV)/.test ## explain every architecture of torchvision and timm, and write docs/zoo.md
 	$(BIN)/python -m tests.zoo.zoo --write docs/zoo.md
+
+parity: $(VENV)/.test ## compare with the peers, and write docs/parity.md
+	$(BIN)/python -m tests.parity.table --write docs/parity.md
 
 bench: $(VENV)/.test ## what selections cost beside the peers, into benchmarks/selections.json
 	$(BIN)/python benchmarks/selections.py $(ARGS)

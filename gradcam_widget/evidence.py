@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence", "exact"]
 
-_POOLING_HEAD = ("Addmm", "Alias", "Clone", "Mean", "AdaptiveAvgPool", "Reshape", "Select", "Squeeze", "View", "T")
+_POOLING_HEAD = (
+    "Addmm",
+    "Alias",
+    "Clone",
+    "Mean",
+    "AdaptiveAvgPool",
+    "Reshape",
+    "Select",
+    "Squeeze",
+    "T",
+    "Unsqueeze",
+    "View",
+)
 
 
 class Evidence:
@@ -77,13 +89,23 @@ class Evidence:
     def curvature(self) -> Tensor:
         """The Hessian of y with respect to A, times A, (K, *grid); zero where y is linear in A."""
         own = self._record.output
-        with self._trace.backward():
-            (gradient,) = torch.autograd.grad(
-                scalar(self._target, self._trace), own, create_graph=True, allow_unused=True
-            )
-            product = None
-            if gradient is not None and gradient.requires_grad:
-                (product,) = torch.autograd.grad(gradient, own, own.detach(), retain_graph=True, allow_unused=True)
+        try:
+            with self._trace.backward():
+                (gradient,) = torch.autograd.grad(
+                    scalar(self._target, self._trace), own, create_graph=True, allow_unused=True
+                )
+                product = None
+                if gradient is not None and gradient.requires_grad:
+                    (product,) = torch.autograd.grad(
+                        gradient, own, own.detach(), retain_graph=True, allow_unused=True
+                    )
+        except (NotImplementedError, RuntimeError) as error:
+            if "not implemented" not in str(error):
+                raise
+            raise ValueError(
+                f"method: ShapleyCAM needs second derivatives, and torch has none of an operation after "
+                f"{self._record.name!r} ({error}); use GradCAM"
+            ) from error
         self.passes += Passes(backward=2)
         return exact(self._record.maps(torch.zeros_like(own) if product is None else product.detach()))
 

@@ -69,6 +69,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "explanation",
         "layers",
         "methods",
+        "perturbation",
         "render",
         "targets",
         "widget.canvas",

@@ -867,3 +867,18 @@ def test_finercam_says_which_classes_it_compared():
     assert list(found.target.against) == sorted({0, 1, 3, 4}, key=distance.__getitem__)[:3]
     assert found.target.index == 2
     assert found.target.gamma == 1
+
+
+def test_shapleycam_says_where_torch_has_no_second_derivative():
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Hardsigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    with pytest.raises(ValueError, match=r"method: ShapleyCAM needs second derivatives.*after '0'.*use GradCAM"):
+        GradCAM(net.eval()).explain(torch.randn(1, 3, 8, 8), 1, "0", "ShapleyCAM")
+
+
+def test_cam_of_signals():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv1d(2, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(5, 3))
+    found = GradCAM(net.eval()).explain(torch.randn(1, 2, 20), 2, "1", "CAM")
+    torch.testing.assert_close(found.alpha, net[4].weight[2].detach())
