@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 
 # every thread of a small machine waiting for every other one is slower than two of them at work
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def pytest_configure() -> None:
+    """Let a run that is told to end take down what it has started, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
