@@ -90,6 +90,7 @@ def view_open(view_browser: Any) -> Iterator[Callable[..., Any]]:
             page.add_init_script(before)
         page.goto("about:blank")
         page.set_content(page_html(sent, **page_parts))
+        page.wait_for_function("'cleanup' in window")  # the module has run to its end
         if drawn:
             page.wait_for_selector(".gcw[data-revision]")
             page.wait_for_selector(".gradcam-widget[data-gcw-theme]")
@@ -877,7 +878,7 @@ def test_the_kernel_is_told_when_a_buffer_did_not_arrive(view_open, lost):
     else:
         sent["tables"]["first"]["data"] = None
     page = view_open(sent, drawn=False)
-    page.wait_for_function("model.sent.length > 0")
+    page.wait_for_function("window.model?.sent.length > 0")
     assert page.evaluate("model.sent") == [{"type": "ready", "complete": False}]
     receive(page, **small())
     revision(page, 1)
