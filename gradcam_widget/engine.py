@@ -147,7 +147,8 @@ class GradCAM:
 
     The images of all methods: a float tensor (C, H, W) or (1, C, H, W) goes to the model as it is (moved to its
     device, cast to its dtype); a PIL image, a uint8 array (H, W, 3) or a path goes through the transform; a tuple
-    of tensors is for a model with several inputs.
+    of tensors is for a model with several inputs. A picture or a model that has changed since is computed anew, as
+    far as torch records the change; after writing through ``.data`` call `close`.
 
     Source: R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization", arXiv 1610.02391.
