@@ -56,8 +56,8 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     }
     assert {
         "gradcam_widget/py.typed",
-        "gradcam_widget/widget/canvas.js",
-        "gradcam_widget/widget/canvas.css",
+        "gradcam_widget/widget/view/render.js",
+        "gradcam_widget/widget/view/look.css",
     } <= files
     assert files <= set(wheel.namelist())
 

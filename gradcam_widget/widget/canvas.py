@@ -8,7 +8,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
@@ -17,11 +16,10 @@ import traitlets
 from numpy.typing import NDArray
 from PIL import Image
 
-from gradcam_widget.widget import wire
+from gradcam_widget.widget import view, wire
 
 __all__ = ["Canvas", "Notice", "Scene", "Task", "Thumbnail", "encode_picture"]
 
-_HERE = Path(__file__).parent
 _log = logging.getLogger("gradcam_widget")
 
 
@@ -151,7 +149,7 @@ def encode_picture(pixels: NDArray[np.uint8], name: str) -> dict[str, Any]:
 
 
 class Canvas(anywidget.AnyWidget):
-    """The view: picture with heatmap, bars of alpha, predictions, status. `canvas.js` draws it.
+    """The view: picture with heatmap, bars of alpha, predictions, status. The scripts in `view` draw it.
 
     Attributes:
         picture: what the model saw, as a PNG; sent only when it changes.
@@ -174,8 +172,8 @@ class Canvas(anywidget.AnyWidget):
         tables: {name: {"index", "kind": "sequential" | "diverging", "data": 256 x 3 bytes}}, sent once.
     """
 
-    _esm: ClassVar[Path] = _HERE / "canvas.js"
-    _css: ClassVar[Path] = _HERE / "canvas.css"
+    _esm: ClassVar[str] = view.script()
+    _css: ClassVar[str] = view.style()
 
     picture = traitlets.Dict().tag(sync=True)
     scene = traitlets.Dict().tag(sync=True)

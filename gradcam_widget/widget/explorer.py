@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import functools
-import io
 import logging
-import os
-import struct
 import sys
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -23,7 +19,6 @@ import numpy as np
 import torch
 import traitlets
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from gradcam_widget import render
@@ -32,20 +27,26 @@ from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled
-from gradcam_widget.targets import BinaryLogit, ClassLogit, Counterfactual, name_target, probabilities
+from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.canvas import Canvas, Notice, Scene, Task, Thumbnail, encode_picture
-from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels
+from gradcam_widget.widget.controls import Choices, Controls
+from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
-from gradcam_widget.widget.wire import shorten
+from gradcam_widget.widget.words import (
+    classes_of,
+    diagnosis_of,
+    idle_gpu,
+    in_passes,
+    in_words,
+    name_of,
+    predictions_of,
+    target_of,
+)
 
 __all__ = ["GradCAMWidget", "coverage"]
 
 _log = logging.getLogger("gradcam_widget")
 
-_UPLOAD_BYTES = 20_000_000
-_UPLOAD_PIXELS = 50_000_000
-_UPLOAD_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
-_PREDICTIONS = 5
 _ACTIVATIONS = 262_144  # values of a layer that are sent together; of a larger one, channel by channel
 _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 
@@ -116,7 +117,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         opacity: float = 0.5,
     ) -> None:
         _enable_colab()
-        names, self._images = _named_pictures(images)
+        names, self._images = named_pictures(images)
         self._owns_engine = not isinstance(model, GradCAM)
         self.engine = _engine(model, class_names=class_names, transform=transform, device=device)
         self._lock = threading.RLock()
@@ -124,7 +125,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._prepared: tuple[int, object] | None = None  # the last picture, as the model takes it
         self._layers: dict[int, tuple[Layer, ...]] = {}
         self._spent = Passes()  # passes run since the last answer
-        self._idle_gpu = _idle_gpu(self.engine.device)
+        self._idle_gpu = idle_gpu(self.engine.device)
         self._answered: View | None = None  # the last question, whether it could be answered or not
         self._failure: Notice | None = None  # where it could not
         self._unpaid: _Unpaid | None = None  # where that needs many passes, which have not been asked for
@@ -207,7 +208,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                     unpaid = cost
                 except Exception as error:
                     _log.exception("No explanation for %s", view)
-                    failure = _in_words(error, self.engine.device, stale=self._drawn is not None)
+                    failure = in_words(error, self.engine.device, stale=self._drawn is not None)
                 if view != self._state.snapshot():
                     continue  # the user has moved on
                 if failure is None and unpaid is None and drawn is not None:
@@ -262,9 +263,9 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 (explanation or own).diagnosis
                 or "model: its scores are NaN or infinite for this picture; check its input"
             )
-        labels = _classes(scores, self.engine.class_names)
-        predictions = _predictions(scores, labels)
-        target = _target(own, labels)
+        labels = classes_of(scores, self.engine.class_names)
+        predictions = predictions_of(scores, labels)
+        target = target_of(own, labels)
         choices = Choices(
             picture=view.image_index,
             layers=tuple((known.name, known.kind, known.label) for known in layers),
@@ -285,7 +286,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         # A method that weighs every cell by itself has no weights: its alpha is each channel's share already.
         share = METHODS[view.method].alpha == "share"
         contribution = _array(explanation.alpha if share else explanation.contribution)
-        passes = _in_passes(self._spent)
+        passes = in_passes(self._spent)
         milliseconds = 1000 * (time.perf_counter() - started + self._job_seconds)
         scene = Scene(
             layer={"name": layer.name, "label": layer.label, "kind": layer.kind, "shape": list(layer.shape)},
@@ -302,7 +303,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 "milliseconds": round(milliseconds, 2),
                 "passes": passes,
             },
-            diagnosis=_diagnosis(explanation, view.evidence, target["label"]),
+            diagnosis=diagnosis_of(explanation, view.evidence, target["label"]),
             evidence=view.evidence,
         )
         return _Drawn(
@@ -393,7 +394,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             target=named,
             target_label=before.classes[named]
             if named is not None and named < len(before.classes)
-            else ("" if view.target is None else _name(view.target)),
+            else ("" if view.target is None else name_of(view.target)),
             method=view.method,
             evidence=view.evidence,
         )
@@ -429,7 +430,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
                 if job.error is None:
                     self._answered = None  # it has an answer now
                 else:
-                    self._failure = _in_words(job.error, self.engine.device, stale=self._drawn is not None)
+                    self._failure = in_words(job.error, self.engine.device, stale=self._drawn is not None)
                     self._unpaid = None
                 self.refresh()
 
@@ -550,7 +551,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         try:
             with self._lock, self._counted():
                 return (
-                    len(_classes(self.engine.predict(self._input(image_index)), self.engine.class_names)) or None
+                    len(classes_of(self.engine.predict(self._input(image_index)), self.engine.class_names)) or None
                 )
         except Exception:
             _log.debug("The number of classes is not known", exc_info=True)
@@ -670,17 +671,17 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             notice = Notice("That is not possible", str(error), stale=False)
         else:
             _log.error("A choice could not be taken", exc_info=error)
-            notice = _in_words(error, self.engine.device, stale=False)
+            notice = in_words(error, self.engine.device, stale=False)
         with self._lock:
             if not self._closed:
                 stale = self._failure is not None and self._failure.stale
                 self._canvas.say(replace(notice, stale=stale))
 
     def _on_controls_upload(self, name: str, content: bytes) -> None:
-        picture = _read_upload(name, content)
+        picture = read_upload(name, content)
         with self._lock:
             offer = self._state.offer
-            pictures = _unique([*offer.pictures, Path(name.replace("\\", "/")).name or "uploaded picture"])
+            pictures = unique([*offer.pictures, Path(name.replace("\\", "/")).name or "uploaded picture"])
             self._images.append(picture)
             self._state.offer = replace(offer, pictures=pictures)
         self._state.update(image_index=len(pictures) - 1)
@@ -774,181 +775,15 @@ def _engine(model: nn.Module | GradCAM, **arguments: Any) -> GradCAM:
     return model
 
 
-def _named_pictures(images: object) -> tuple[tuple[str, ...], list[Any]]:
-    """Names, all different, and pictures."""
-    if isinstance(images, Tensor) and images.ndim == 4 and images.shape[0] != 1:
-        images = list(images)
-    if isinstance(images, Mapping):
-        names, pictures = [str(name) for name in images], list(images.values())
-    else:
-        pictures = list(images) if isinstance(images, list) else [images]
-        names = [_picture_name(picture, number) for number, picture in enumerate(pictures, 1)]
-    if not pictures:
-        raise ValueError("images: expected at least one picture; got none")
-    for position, picture in enumerate(pictures):
-        if isinstance(picture, os.PathLike | str):
-            pictures[position] = path = Path(picture)
-            if not path.is_file():
-                raise FileNotFoundError(f"images: there is no file {str(path)!r}; check the path")
-        elif not isinstance(picture, Image.Image | np.ndarray | Tensor | tuple):
-            raise TypeError(
-                "images: expected a picture, a list of pictures or a dict name -> picture, each a PIL image, a "
-                f"uint8 array (H, W, 3), a path or a float tensor (C, H, W); got {type(picture).__name__}"
-            )
-    return _unique(names), pictures
-
-
-def _picture_name(picture: object, number: int) -> str:
-    path = picture if isinstance(picture, os.PathLike | str) else getattr(picture, "filename", None)
-    name = Path(path).name if isinstance(path, os.PathLike | str) else ""
-    return name or f"picture {number}"
-
-
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, fit to travel; one that came before gets a number."""
-    taken: dict[str, None] = {}
-    for name in names:
-        label = short = shorten(name)
-        number = 2
-        while label in taken:
-            label, number = f"{short} ({number})", number + 1
-        taken[label] = None
-    return tuple(taken)
-
-
-def _read_upload(name: str, content: bytes) -> Image.Image:
-    """The picture in an uploaded file, read to its end.
-
-    Raises:
-        ValueError: where it is too large, or no picture.
-    """
-    shown = repr(shorten(name, 60))
-    if len(content) > _UPLOAD_BYTES:
-        raise ValueError(
-            f"{shown} has {len(content) / 1e6:.0f} MB; at most {_UPLOAD_BYTES / 1e6:.0f} MB can be uploaded. "
-            "Scale it down, or give its path: GradCAMWidget(model, [path])"
-        )
-    try:
-        picture = Image.open(io.BytesIO(content), formats=_UPLOAD_FORMATS)
-        if picture.width * picture.height <= _UPLOAD_PIXELS:
-            picture.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{shown} has more pixels than can be unpacked safely; scale it down") from error
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
-        raise ValueError(
-            f"{shown} cannot be read as a picture; upload a whole {', '.join(_UPLOAD_FORMATS)} file"
-        ) from error
-    if picture.width * picture.height > _UPLOAD_PIXELS:
-        raise ValueError(
-            f"{shown} has {picture.width} × {picture.height} pixels; at most {_UPLOAD_PIXELS / 1e6:.0f} million "
-            "can be uploaded. Scale it down"
-        )
-    return picture
-
-
 def _tables() -> dict[str, tuple[str, NDArray[np.uint8]]]:
     """All colour tables: first the sequential ones, in the order of the colour map control."""
     ordered = sorted(render.COLORMAPS, key=lambda name: render.COLORMAPS[name] != "sequential")
     return {name: (render.COLORMAPS[name], render.table(name)) for name in ordered}
 
 
-def _classes(scores: Tensor, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """One label per class that an int can name; none where the scores are no list of classes.
-
-    A head with one score has a positive side, class 0; where both sides have names it is class 1.
-    """
-    if scores.numel() == 1:
-        return class_labels(names or ("positive",), 2 if names and len(names) == 2 else 1)
-    return class_labels(names, scores.numel() if scores.ndim == 1 else 0)
-
-
-def _predictions(scores: Tensor, labels: Sequence[str]) -> tuple[Prediction, ...]:
-    """The most probable classes, the most probable first."""
-    if not labels:
-        return ()
-    values = probabilities(scores.reshape(-1))
-    if scores.numel() == 1 and len(labels) == 2:
-        values = torch.cat([1 - values, values])
-    best, indices = values.topk(min(_PREDICTIONS, values.numel()))
-    return tuple(
-        Prediction(index, labels[index], value)
-        for value, index in zip(best.tolist(), indices.tolist(), strict=True)
-    )
-
-
-def _target(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]:
-    """What is explained, as the view takes it; the index is that of the class it is about, if any."""
-    target = explanation.target
-    index = getattr(target, "index", None)
-    if isinstance(target, BinaryLogit):
-        index = int(target.positive) if len(labels) == 2 else 0 if target.positive else None
-    index = index if isinstance(index, int) and index < len(labels) else None
-    named = isinstance(target, ClassLogit | BinaryLogit) and index is not None
-    return {
-        "index": index,
-        "label": labels[index] if named and index is not None else name_target(target),
-        "score": explanation.score,
-        "probability": explanation.probability,
-    }
-
-
-def _diagnosis(explanation: Explanation, evidence: str, label: str) -> str | None:
-    """The engine's sentence about a map, in the words of the evidence that is shown."""
-    said, lowest = explanation.diagnosis, float(explanation.signed_cam.min())
-    if evidence == "positive" or said is None:
-        return said
-    if float(explanation.signed_cam.max()) <= 0 and lowest < 0:
-        if evidence == "signed":
-            return f"All of this map speaks against {label}: it is nowhere positive."
-        return f"Nothing speaks against {label} at this layer: the evidence is all for it."
-    return said.replace(name_target(explanation.target), label)
-
-
-def _name(target: object) -> str:
-    if callable(target):
-        return name_target(target)
-    return f"class {target}" if isinstance(target, int) else str(target)
-
-
-def _in_passes(passes: Passes) -> str:
-    """The count in words: no pass, 1 backward pass, 1 forward, 2 backward passes."""
-    counts = {"forward": passes.forward, "partial": passes.partial, "backward": passes.backward}
-    parts = [f"{n} {kind}" for kind, n in counts.items() if n]
-    if not parts:
-        return "no pass"
-    return f"{', '.join(parts)} pass{'es' if max(counts.values()) > 1 else ''}"
-
-
-def _in_words(error: Exception, device: torch.device, *, stale: bool) -> Notice:
-    """What happened and what to do, for an error on the way to an explanation."""
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
-        advice = (
-            f"The memory of {device} does not suffice for this selection. Choose a smaller picture, close other "
-            'notebooks, or compute elsewhere: GradCAMWidget(..., device="cpu").'
-        )
-        said = text.removeprefix("memory: ") if text.startswith("memory: ") else ""  # by the engine, in words
-        return Notice("Out of memory", f"{said[:1].upper()}{said[1:]}." if said else advice, stale)
-    if isinstance(error, (ValueError, TypeError, OSError)):
-        return Notice("No explanation for this selection", text, stale)
-    return Notice(
-        f"{type(error).__name__} while explaining",
-        f"{text}. Choose something else, or look into the model; the traceback is in the log 'gradcam_widget'.",
-        stale,
-    )
-
-
 def _array(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.detach().cpu().double().numpy()
     return array
-
-
-def _idle_gpu(device: torch.device) -> str | None:
-    """How to use a GPU that is there while the model is on the CPU; None where there is nothing to gain."""
-    if device.type != "cpu":
-        return None
-    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
-    return kind and f'a GPU is idle: GradCAMWidget(..., device="{kind}") uses it'
 
 
 def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:

@@ -1,4 +1,4 @@
-"""The view alone: canvas.js and canvas.css in a bare page, fed by a stand-in model. No notebook, no kernel."""
+"""The view alone: its module and style sheet in a bare page, fed by a stand-in model. No notebook, no kernel."""
 
 from __future__ import annotations
 

@@ -1,16 +1,15 @@
-"""A page of its own for the view: canvas.js and canvas.css with a stand-in model, no notebook, no network."""
+"""A page of its own for the view: the module and style sheet with a stand-in model, no notebook, no network."""
 
 from __future__ import annotations
 
 import base64
 import json
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-WIDGET = Path(__file__).resolve().parents[2] / "gradcam_widget" / "widget"
+from gradcam_widget.widget import view
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>view</title>
@@ -68,8 +67,8 @@ def page_html(state: dict[str, Any], *, controls: str = "", style: str = "", bod
         return text.replace("</", "<\\/")
 
     return PAGE % {
-        "css": (WIDGET / "canvas.css").read_text("utf-8"),
-        "source": script(json.dumps((WIDGET / "canvas.js").read_text("utf-8"))),
+        "css": view.style(),
+        "source": script(json.dumps(view.script())),
         "state": script(json.dumps(wire(state))),
         "controls": controls,
         "style": style,

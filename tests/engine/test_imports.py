@@ -62,8 +62,11 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.__init__": (),
     "widget.wire": (),
     "widget.state": (),
-    "widget.canvas": ("widget.wire",),
+    "widget.view.__init__": (),
+    "widget.canvas": ("widget.view.__init__", "widget.wire"),
     "widget.controls": ("widget.state", "widget.wire"),
+    "widget.pictures": ("widget.wire",),
+    "widget.words": ("engine", "explanation", "targets", "widget.canvas", "widget.controls"),
     "widget.explorer": (
         "engine",
         "explanation",
@@ -74,15 +77,16 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
         "widget.canvas",
         "widget.controls",
+        "widget.pictures",
         "widget.state",
-        "widget.wire",
+        "widget.words",
     ),
     "cli": ("__init__",),
 }
 
 WIDGETS = ("anywidget", "ipycanvas", "IPython", "ipywidgets", "traitlets")
 HEAVY = ("matplotlib.pyplot", "torchvision")
-SHELL = ("widget.canvas", "widget.controls", "widget.state", "widget.wire")
+SHELL = ("widget.canvas", "widget.controls", "widget.state", "widget.view.__init__", "widget.wire")
 ENGINE_SIDE = tuple(name for name in ARROWS if not name.startswith(("widget", "__init__", "cli")))
 
 
@@ -122,6 +126,8 @@ def inside(tree: ast.Module) -> set[str]:
         top, _, rest = name.partition(".")
         if top == "gradcam_widget" and rest in files:
             found.add(rest)
+        elif top == "gradcam_widget" and rest != "widget" and f"{rest}.__init__" in files:
+            found.add(f"{rest}.__init__")
         elif name == "gradcam_widget.__version__":
             found.add("__init__")
     return found

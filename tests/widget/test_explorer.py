@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import ClassProbability
-from gradcam_widget.widget import explorer
+from gradcam_widget.widget import explorer, pictures
 from gradcam_widget.widget.explorer import GradCAMWidget, coverage
 
 
@@ -1037,10 +1037,10 @@ def test_an_unreadable_upload_is_told_and_changes_nothing(
 
 
 def test_uploads_are_limited_in_bytes_and_pixels(widget: GradCAMWidget, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explorer, "_UPLOAD_PIXELS", 1000)
+    monkeypatch.setattr(pictures, "_UPLOAD_PIXELS", 1000)
     upload(widget, "wide.png", png())
     assert "'wide.png' has 40 × 30 pixels" in widget._canvas.notice["message"]
-    monkeypatch.setattr(explorer, "_UPLOAD_BYTES", 50)
+    monkeypatch.setattr(pictures, "_UPLOAD_BYTES", 50)
     upload(widget, "heavy.png", png())
     assert "'heavy.png' has 0 MB" in widget._canvas.notice["message"]
     monkeypatch.undo()

@@ -1,0 +1,41 @@
+"""The view as it runs in the browser: plain scripts and styles, no build step, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["SCRIPTS", "STYLES", "script", "style"]
+
+SCRIPTS = (
+    "decode",
+    "maths",
+    "words",
+    "drawing",
+    "dom",
+    "picture",
+    "channels",
+    "predictions",
+    "strip",
+    "status",
+    "page",
+    "render",
+)
+"""Parts of one ES module, in order: later ones use what earlier ones declare, and the last one exports."""
+
+STYLES = ("look",)
+
+_HERE = Path(__file__).parent
+
+
+def script() -> str:
+    """The ES module that notebooks and hand-outs load."""
+    return _joined(SCRIPTS, ".js")
+
+
+def style() -> str:
+    """The style sheet that goes with it."""
+    return _joined(STYLES, ".css")
+
+
+def _joined(names: tuple[str, ...], suffix: str) -> str:
+    return "\n".join((_HERE / f"{name}{suffix}").read_text("utf-8") for name in names)

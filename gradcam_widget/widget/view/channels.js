@@ -1,0 +1,280 @@
+/** Right: through which channels? The bars of alpha. */
+
+/** Right: through which channels? The signed bars of alpha and the overview of all K. */
+function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
+  const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
+  const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
+  const coverage = h("p", { class: "gcw-coverage" });
+  const sort = h("select", { "aria-label": "Sort" }, ...Object.keys(ORDERS).map((name) => h("option", { value: name }, name)));
+  const sorter = h("label", { class: "gcw-sort" }, h("span", {}, "Sort"), sort);
+  const zero = h("div", { class: "gcw-zero" });
+  const list = h("div", { class: "gcw-bars", role: "listbox" });
+  const lines = h("div", { class: "gcw-lines" }, zero, list);
+  const canvas = h("canvas", { class: "gcw-overview", role: "slider", tabindex: "0", "aria-label": "Channels shown" });
+  const brush = h("div", { class: "gcw-window" });
+  const overview = h("div", { class: "gcw-all" }, canvas, brush);
+  const head = h("div", { class: "gcw-head" }, title, sorter, weights, coverage);
+  const element = h("div", { class: "gcw-which" }, head, lines, overview);
+
+  let scene = null;
+  let order = new Uint32Array(0);
+  let most = 0;
+  let first = 0; // rank of the first bar shown
+  let active = 0; // rank of the bar that Tab reaches
+  let wanted = 18; // bars that have room
+  let ratio = 1;
+  let pinned = null; // the channel that is kept on the picture
+  let evidenceFor = 0; // sum of the positive contributions
+  let evidenceAgainst = 0; // and of the negative ones
+  let format = signed;
+
+  const shown = () => Math.min(wanted, order.length);
+  const bars = () => [...list.children];
+  const rankOf = (bar) => Number(bar.dataset.rank);
+  const barAt = (rank) => bars()[rank - first];
+
+  function newBar() {
+    const part = (name) => h("span", { class: name });
+    const track = h("span", { class: "gcw-track" }, part("gcw-fill"));
+    const bar = h("div", { class: "gcw-bar", role: "option" }, part("gcw-number"), track, part("gcw-value"));
+    bar.dataset.lmSuppressShortcuts = "true";
+    return bar;
+  }
+
+  /** Writes one channel into a bar; `half` is the room on each side of the zero line. */
+  function fill(bar, rank, half) {
+    const channel = order[rank];
+    const value = scene.alpha[channel];
+    const length = most > 0 ? Math.round((Math.abs(value) / most) * half * ratio) / ratio : 0;
+    const visible = value === 0 ? 0 : Math.max(length, 1 / ratio);
+    const [number_, track, text] = bar.children;
+    Object.assign(bar.dataset, { channel, rank, alpha: value });
+    bar.classList.toggle("gcw-con", value < 0);
+    bar.tabIndex = rank === active ? 0 : -1;
+    bar.setAttribute("aria-selected", channel === pinned);
+    number_.textContent = `#${channel}`;
+    text.textContent = format(value);
+    track.firstChild.style.width = `${visible}px`;
+    track.firstChild.style.left = `${value < 0 ? half - visible : half}px`;
+    const words = `channel ${channel}, alpha ${signed(value)}, contribution ${signed(scene.contribution[channel])}`;
+    bar.setAttribute("aria-label", `${words}, rank ${rank + 1} of ${order.length}`);
+    bar.setAttribute("aria-posinset", rank + 1);
+    bar.setAttribute("aria-setsize", order.length);
+  }
+
+  /** Shows the bars from rank `next` on. Bars that stay keep their element, those that leave are used
+   *  again at the other end: 2048 channels cost no more than the rows that are visible. */
+  function scrollTo(next) {
+    const count = shown();
+    const target = clamp(Math.round(next), 0, order.length - count);
+    const step = target - first;
+    first = target;
+    active = clamp(active, first, Math.max(first, first + count - 1));
+    while (list.children.length > count) list.lastChild.remove();
+    while (list.children.length < count) list.append(newBar());
+    if (step > 0 && step < count) list.append(...bars().slice(0, step));
+    if (step < 0 && -step < count) list.prepend(...bars().slice(step));
+    const track = list.firstChild?.children[1];
+    const half = track ? Math.floor((track.clientWidth / 2) * ratio) / ratio : 0;
+    for (const [index, bar] of bars().entries()) fill(bar, first + index, half);
+    zero.style.left = track ? `${track.offsetLeft + half}px` : "0";
+    showWindow();
+  }
+
+  function showWindow() {
+    const count = Math.max(order.length, 1);
+    const width = canvas.width / ratio;
+    const size = Math.max((shown() / count) * width, 8);
+    const room = order.length > shown() ? first / (order.length - shown()) : 0;
+    brush.style.width = `${Math.round(size * ratio) / ratio}px`;
+    brush.style.left = `${Math.round(room * (width - size) * ratio) / ratio}px`;
+    brush.hidden = order.length <= shown();
+    canvas.setAttribute("aria-valuemin", 1);
+    canvas.setAttribute("aria-valuemax", Math.max(1, order.length - shown() + 1));
+    canvas.setAttribute("aria-valuenow", first + 1);
+    canvas.setAttribute("aria-valuetext", `ranks ${first + 1} to ${first + shown()} of ${order.length}`);
+  }
+
+  /** The channel's mean activation, where its map is here. */
+  function meanOf(channel) {
+    const map = activationOf(channel);
+    return map ? [["mean activation", number(map.reduce((sum, v) => sum + v, 0) / map.length)]] : [];
+  }
+
+  /** How much of the evidence of its sign the channel gives. */
+  function shareOf(channel) {
+    const value = scene.contribution[channel];
+    if (value === 0) return [];
+    const share = value / (value > 0 ? evidenceFor : evidenceAgainst);
+    return [["share", `${number(100 * share)} % of the ${value > 0 ? "positive" : "negative"}`]];
+  }
+
+  function showTip(bar) {
+    const channel = Number(bar.dataset.channel);
+    const facts = [
+      [`#${channel}`, `rank ${rankOf(bar) + 1} of ${order.length}`],
+      ["α", signed(scene.alpha[channel])],
+      ...meanOf(channel),
+      ["contribution", signed(scene.contribution[channel])],
+      ...shareOf(channel),
+    ];
+    // The half without a bar is free: there the tip covers neither this bar nor the numbers.
+    const track = bar.children[1].getBoundingClientRect();
+    const middle = zero.getBoundingClientRect().left;
+    const box = bar.getBoundingClientRect();
+    const con = bar.classList.contains("gcw-con");
+    const free = { top: -1e6, bottom: 1e6, left: con ? middle : track.left, right: con ? track.right : middle };
+    const own = { top: box.top, bottom: box.bottom, left: con ? track.left : middle, right: con ? middle : track.right };
+    const room = root.getBoundingClientRect();
+    tip.show(facts, own, [{ ...free, top: room.top, bottom: room.bottom }]);
+  }
+
+  /** Moves the bar that has the focus to a rank, scrolling where it is out of sight. */
+  function focusRank(rank) {
+    active = clamp(rank, 0, order.length - 1);
+    const least = active - shown() + 1;
+    scrollTo(clamp(first, least, active));
+    barAt(active)?.focus({ preventScroll: true });
+  }
+
+  function onBarKey(event) {
+    const bar = event.target.closest(".gcw-bar");
+    if (!bar || event.ctrlKey || event.metaKey || event.altKey) return;
+    const rank = rankOf(bar);
+    const targets = {
+      ArrowDown: rank + 1,
+      ArrowUp: rank - 1,
+      PageDown: rank + shown(),
+      PageUp: rank - shown(),
+      Home: 0,
+      End: order.length - 1,
+    };
+    if (event.key === "Escape") pin(null);
+    else if (event.key === "Enter" || event.key === " ") toggle(bar);
+    else if (event.key in targets) focusRank(targets[event.key]);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  function onOverviewKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const page = shown();
+    const targets = {
+      ArrowRight: first + 1,
+      ArrowDown: first + 1,
+      ArrowLeft: first - 1,
+      ArrowUp: first - 1,
+      PageDown: first + page,
+      PageUp: first - page,
+      Home: 0,
+      End: order.length,
+    };
+    if (!(event.key in targets)) return;
+    scrollTo(targets[event.key]);
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** Dragging keeps the grip; a press outside of the window brings its middle there first. */
+  function onOverviewPress(event) {
+    if (event.button !== 0) return;
+    const box = canvas.getBoundingClientRect();
+    const span = brush.getBoundingClientRect();
+    const within = event.clientX >= span.left && event.clientX <= span.right;
+    const grip = within ? event.clientX - span.left : span.width / 2;
+    const drag = (at) => {
+      const room = Math.max(box.width - span.width, 1);
+      scrollTo(((at.clientX - box.left - grip) / room) * (order.length - shown()));
+    };
+    const press = new AbortController();
+    const options = { signal: AbortSignal.any?.([press.signal, signal]) ?? press.signal };
+    canvas.setPointerCapture(event.pointerId);
+    canvas.addEventListener("pointermove", drag, options);
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      canvas.addEventListener(end, () => press.abort(), options);
+    }
+    drag(event);
+  }
+
+  function sortNow() {
+    order = scene ? sortChannels(scene, sort.value) : new Uint32Array(0);
+    first = active = 0;
+    list.setAttribute("aria-label", `Channel weights alpha, by ${sort.value}`);
+  }
+
+  function draw() {
+    const palette = paletteOf(root);
+    scrollTo(first);
+    if (scene) paintOverview(canvas, scene.alpha, order, most, palette);
+  }
+
+  /** Keeps the channel of a bar on the picture, or lets it go. */
+  function toggle(bar) {
+    const channel = Number(bar.dataset.channel);
+    pin(channel === pinned ? null : channel);
+  }
+
+  function attend(bar) {
+    lookAt(Number(bar.dataset.channel));
+    showTip(bar);
+  }
+
+  function leave() {
+    tip.hide();
+    lookAt(null);
+  }
+
+  const barOf = (event) => event.target.closest(".gcw-bar");
+  list.addEventListener("pointerover", (event) => barOf(event) && attend(barOf(event)), { signal });
+  list.addEventListener("pointerleave", leave, { signal });
+  list.addEventListener("click", (event) => barOf(event) && toggle(barOf(event)), { signal });
+  list.addEventListener("focusin", (event) => {
+    active = rankOf(event.target);
+    for (const bar of bars()) bar.tabIndex = rankOf(bar) === active ? 0 : -1;
+    if (event.target.matches(":focus-visible")) attend(event.target);
+  }, { signal });
+  list.addEventListener("focusout", leave, { signal });
+  list.addEventListener("keydown", onBarKey, { signal });
+  canvas.addEventListener("keydown", onOverviewKey, { signal });
+  canvas.addEventListener("pointerdown", onOverviewPress, { signal });
+  sort.addEventListener("change", () => { sortNow(); draw(); }, { signal });
+
+  return {
+    element,
+    show(next) {
+      const kept = scene && next && scene.layer.name === next.layer.name && scene.source === next.source;
+      scene = next;
+      most = scene ? largest(scene.alpha) : 0;
+      evidenceFor = scene ? scene.contribution.reduce((sum, v) => sum + Math.max(v, 0), 0) : 0;
+      evidenceAgainst = scene ? scene.contribution.reduce((sum, v) => sum + Math.min(v, 0), 0) : 0;
+      format = alignedFormat(most);
+      if (!kept) sortNow();
+      if (!scene) return;
+      title.replaceChildren("α", sub("k"), ` ${aim(scene)} at ${shorten(scene.layer.name)}`);
+      title.title = scene.layer.label;
+      const facts = [[scene.method.weights], [`K = ${order.length}`]];
+      if (scene.method.name === "GradCAM") facts.push(formula(scene.evidence === "counterfactual")); // it is this method's own
+      weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
+      coverage.textContent = coverageSentence(scene.coverage, scene.evidence);
+    },
+    /** Marks the bar whose channel is kept on the picture. */
+    mark(channel) {
+      pinned = channel;
+      for (const bar of bars()) bar.setAttribute("aria-selected", Number(bar.dataset.channel) === pinned);
+    },
+    /** The activations have arrived: the tip that is open can say more. */
+    retell() {
+      const bar = list.querySelector(".gcw-bar:hover") ?? list.querySelector(".gcw-bar:focus-visible");
+      if (bar) showTip(bar);
+    },
+    /** Lays out `rows` bars at this device pixel ratio and draws. */
+    resize(rows, devicePixelRatio) {
+      wanted = rows;
+      ratio = devicePixelRatio;
+      const box = overview.getBoundingClientRect();
+      resizeCanvas(canvas, Math.max(1, Math.floor(box.width * ratio)), Math.round(44 * ratio), ratio);
+      draw();
+    },
+  };
+}

@@ -1,0 +1,90 @@
+/** From the kernel's messages to arrays and bitmaps. The wire format: canvas.py. */
+
+/** The bytes of a binary trait, which hosts deliver as DataView, Uint8Array or ArrayBuffer. */
+function bytesOf(value) {
+  return new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength);
+}
+
+/** Whether a binary trait really arrived: some hosts drop the buffers of a first message. */
+function hasBytes(value) {
+  return (value?.byteLength ?? 0) > 0;
+}
+
+/** The bytes behind a zlib stream. */
+async function inflate(bytes) {
+  if (!globalThis.DecompressionStream) throw new Error("This browser cannot unpack the map: it is too old.");
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(unpacked).arrayBuffer());
+}
+
+/** The values of one ARRAY of the wire format, as Float32Array in C order. */
+async function decodeArray({ dtype, shape, scale, offset, data }) {
+  const length = shape.reduce((a, b) => a * b, 1);
+  const packed = bytesOf(data);
+  // slice() copies to a fresh buffer: a typed array needs an aligned start, a message gives none.
+  const raw = dtype === "u8z" ? await inflate(packed) : packed.slice();
+  let values;
+  if (dtype === "f32") values = new Float32Array(raw.buffer);
+  else if (dtype === "i16") values = Float32Array.from(new Int16Array(raw.buffer), (v) => v * scale);
+  else if (dtype === "u8z") values = Float32Array.from(raw, (v) => offset + v * scale);
+  else throw new Error(`The kernel sent an array of an unknown kind: ${dtype}.`);
+  if (values.length !== length) throw new Error(`The map has ${values.length} values instead of ${length}.`);
+  return values;
+}
+
+/** A scene with its three arrays unpacked, or null for the empty scene. */
+async function decodeScene(scene) {
+  if (!scene?.layer) return null;
+  const [cam, alpha, contribution] = await Promise.all(
+    [scene.cam, scene.alpha, scene.contribution].map(decodeArray),
+  );
+  const [rows, cols] = scene.cam.shape;
+  return { ...scene, rows, cols, cam, alpha, contribution, source: scene };
+}
+
+/** The layers of a strip, each with its cells as bytes (see `wire.thumbnail`), or null for the empty strip. */
+async function decodeStrip(strip) {
+  if (!strip?.layers?.length) return null;
+  const values = await inflate(bytesOf(strip.data));
+  let at = 0;
+  const layers = strip.layers.map((layer) => {
+    const [rows, cols] = layer.cells;
+    const start = at;
+    at += rows * cols;
+    return { ...layer, rows, cols, values: values.subarray(start, at) };
+  });
+  if (at !== values.length) throw new Error(`The strip has ${values.length} values instead of ${at}.`);
+  return { evidence: strip.evidence, layers };
+}
+
+/** The activation maps of a message, channel number -> Float32Array. */
+async function decodeActivations({ first, shape, low, step, data }) {
+  const [count, rows, cols] = shape;
+  const [lows, steps] = [low, step].map((part) => new Float32Array(bytesOf(part).slice().buffer));
+  const values = await inflate(bytesOf(data));
+  const cells = rows * cols;
+  const mapOf = (i) => Float32Array.from(values.subarray(i * cells, (i + 1) * cells), (v) => lows[i] + v * steps[i]);
+  return new Map(Array.from({ length: count }, (_, i) => [first + i, mapOf(i)]));
+}
+
+/** A picture with its pixels as an ImageBitmap, or null for the empty picture. */
+async function decodePicture(picture) {
+  if (!hasBytes(picture?.data)) return null;
+  const { width, height, name, data } = picture;
+  const bitmap = await createImageBitmap(new Blob([bytesOf(data)], { type: "image/png" }));
+  return { bitmap, width, height, name, data };
+}
+
+/** Whether each binary buffer of the model's present state is there. */
+function isComplete(model) {
+  const picture = model.get("picture") ?? {};
+  const scene = model.get("scene") ?? {};
+  const tables = Object.values(model.get("tables") ?? {});
+  const strip = model.get("strip") ?? {};
+  const arrays = scene.layer ? [scene.cam, scene.alpha, scene.contribution] : [];
+  if (strip.layers) arrays.push(strip);
+  return (
+    (!picture.width || hasBytes(picture.data)) &&
+    [...arrays, ...tables].every((part) => hasBytes(part?.data))
+  );
+}

@@ -1,0 +1,46 @@
+/** Elements, and the tip that several parts share. */
+
+/** A new element: tag, attributes (class, data-*, aria-*; a true value is an empty attribute), children. */
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== false && value != null) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const sub = (text) => h("sub", {}, text);
+
+/** α_k = (1/Z) Σ_ij ∂y/∂A^k_ij, set in DOM so that it takes the page's fonts and colours. */
+function formula(against) {
+  const indices = h("span", { class: "gcw-stack" }, h("sup", {}, "k"), h("sub", {}, "ij"));
+  const spoken = `alpha k is ${against ? "minus " : ""}the mean over all cells i j of the gradient of the logit y by the activation A k i j`;
+  const written = h("span", { class: "gcw-math", "aria-hidden": "true" });
+  written.append(h("i", {}, "α"), sub("k"), ` = ${against ? MINUS : ""}(1/`, h("i", {}, "Z"), ") Σ", sub("ij"), " ∂");
+  written.append(h("i", {}, "y"), "/∂", h("i", {}, "A"), indices);
+  return [written, h("span", { class: "gcw-hidden" }, spoken)];
+}
+
+/** The dark tip, shared by the picture and the bars: lines of text beside the thing they speak of. */
+function tipPart(root) {
+  const element = h("div", { class: "gcw-tip", "aria-hidden": "true", hidden: true });
+  root.append(element);
+  return {
+    /** `lines`: arrays of words, one column each; `cell`, `areas`: client rectangles for placeTip. */
+    show(lines, cell, areas) {
+      const columns = Math.max(...lines.map((line) => line.length));
+      element.style.gridTemplateColumns = `repeat(${columns}, auto)`;
+      element.replaceChildren(...lines.flat().map((word) => h("span", {}, word)));
+      element.hidden = false;
+      const origin = root.getBoundingClientRect();
+      const box = element.getBoundingClientRect();
+      const { left, top } = placeTip(cell, box.width, box.height, [...areas, origin]);
+      element.style.left = `${Math.round(left - origin.left)}px`;
+      element.style.top = `${Math.round(top - origin.top)}px`;
+    },
+    hide() {
+      element.hidden = true;
+    },
+  };
+}

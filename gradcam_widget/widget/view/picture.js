@@ -1,0 +1,207 @@
+/** Left: where? The picture with the heatmap on it. */
+
+/** Left: where? The picture with the heatmap on it, its colour bar, and the probe. */
+function picturePart({ tip, say, signal }) {
+  const canvas = h("canvas", { class: "gcw-picture", role: "img", tabindex: "0", width: "1", height: "1" });
+  const outline = h("div", { class: "gcw-probe", hidden: true });
+  const badge = h("div", { class: "gcw-badge" }, "not this selection");
+  const wait = h("div", { class: "gcw-wait" });
+  const stage = h("div", { class: "gcw-stage" }, canvas, outline, badge, wait);
+  const ramp = h("canvas", { class: "gcw-ramp", "aria-hidden": "true", width: "1", height: "256" });
+  const mark = h("div", { class: "gcw-mark", hidden: true });
+  const most = h("span", { class: "gcw-most" });
+  const least = h("span", { class: "gcw-least" });
+  const middle = h("span", { class: "gcw-middle", hidden: true }, "0");
+  const scale = h("div", { class: "gcw-scale", role: "img" }, ramp, mark, most, middle, least);
+  const diagnosis = h("p", { class: "gcw-diagnosis" });
+  const caption = h("p", { class: "gcw-caption" });
+  const element = h("div", { class: "gcw-where" }, stage, scale, h("div", { class: "gcw-under" }, diagnosis, caption));
+
+  let picture = null;
+  let scene = null;
+  let overlay = null;
+  let levels = null;
+  let table = null;
+  let tableSigned = false;
+  let rgb = null;
+  let opacity = 0.5;
+  let probe = null; // [row, col] or null
+  let lens = null; // {channel, values}: an activation map in the heatmap's place
+  let ratio = 1;
+
+  /** The map that lies on the picture: that of the scene, or of the channel that is looked at. */
+  function mapOnShow() {
+    if (!lens) return { cam: scene?.cam, max: scene?.max ?? 0, signed: isSigned(scene) };
+    return { cam: lens.values, max: largest(lens.values), signed: lens.values.some((v) => v < 0) };
+  }
+
+  /** The picture, and over it the heat. All that a change of opacity or colour map needs. */
+  function blend() {
+    const context = canvas.getContext("2d");
+    const { width, height } = canvas;
+    context.clearRect(0, 0, width, height);
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    if (picture) context.drawImage(picture.bitmap, 0, 0, width, height);
+    if (!levels || !rgb) return;
+    overlay.paint(levels, blendTable(rgb, opacity, mapOnShow().signed));
+    context.drawImage(overlay.canvas, 0, 0);
+  }
+
+  /** Enlarges the map to the canvas: once for each scene and size. */
+  function enlarge() {
+    const { width, height } = canvas;
+    const { cam, max, signed } = mapOnShow();
+    levels = scene && max > 0 ? upsample(cam, scene.rows, scene.cols, width, height, max, signed) : null;
+    if (overlay?.canvas.width !== width || overlay.canvas.height !== height) overlay = overlayOf(width, height);
+  }
+
+  /** The client rectangle of one cell of the map. */
+  function cellBox([row, col]) {
+    const box = canvas.getBoundingClientRect();
+    const edge = (index, count, start, size) => start + Math.round((index * size * ratio) / count) / ratio;
+    return {
+      left: edge(col, scene.cols, box.left, box.width),
+      right: edge(col + 1, scene.cols, box.left, box.width),
+      top: edge(row, scene.rows, box.top, box.height),
+      bottom: edge(row + 1, scene.rows, box.top, box.height),
+    };
+  }
+
+  /** Writes the limits of the colour bar beside it; the two sides of a signed one are named as well. */
+  function showLimits(max, signed) {
+    const low = signed ? number(-max) : "0";
+    const [top, bottom] = signed && !lens ? ["for", "against"] : ["max", ""];
+    most.replaceChildren(number(max, true), h("small", {}, top));
+    least.replaceChildren(...(signed ? [h("small", {}, bottom), number(-max, true)] : ["0"]));
+    middle.hidden = !signed;
+    scale.setAttribute("aria-label", `colour scale from ${low} to ${number(max)}`);
+  }
+
+  /** Says in words which map lies on the picture, and within which limits. */
+  function describe() {
+    const { max, signed } = mapOnShow();
+    const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
+    const map = lens ? `activation of channel ${lens.channel} at ${scene.layer.name}` : scene ? mapName(scene) : "no map yet";
+    canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${map}`);
+    scale.hidden = !(max > 0);
+    showLimits(max, signed);
+    const silent = max > 0 ? "" : ": 0 everywhere, so it adds nothing to this map";
+    const meaning = lens ? `activation A of channel #${lens.channel}${silent}` : EVIDENCE[scene?.evidence];
+    caption.textContent = [picture?.name, cells, meaning].filter(Boolean).join(" · ");
+  }
+
+  function clearProbe() {
+    probe = null;
+    outline.hidden = mark.hidden = true;
+    tip.hide();
+  }
+
+  /** Outlines the cell, marks its value on the colour bar and opens the tip beside it. */
+  function showProbe(cell, spoken = false) {
+    probe = cell;
+    const [row, col] = cell;
+    const { cam, max, signed } = mapOnShow();
+    const value = cam[row * scene.cols + col];
+    const share = max > 0 ? value / max : 0;
+    const box = cellBox(cell);
+    const origin = stage.getBoundingClientRect();
+    outline.hidden = false;
+    outline.style.left = `${box.left - origin.left}px`;
+    outline.style.top = `${box.top - origin.top}px`;
+    outline.style.width = `${box.right - box.left}px`;
+    outline.style.height = `${box.bottom - box.top}px`;
+    mark.hidden = !(max > 0);
+    mark.style.top = `${(1 - clamp(signed ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
+    const ofMax = `${share.toFixed(2).replace("-", MINUS)} of max`;
+    const what = lens ? `A of #${lens.channel}` : "value";
+    tip.show([[`cell (${row}, ${col})`, ofMax], [what, number(value)]], box, [canvas.getBoundingClientRect()]);
+    if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}`);
+  }
+
+  function onPointer(event) {
+    if (!scene) return;
+    const box = canvas.getBoundingClientRect();
+    const index = (at, size, count) => clamp(Math.floor((at / size) * count), 0, count - 1);
+    const row = index(event.clientY - box.top, box.height, scene.rows);
+    const col = index(event.clientX - box.left, box.width, scene.cols);
+    if (probe?.[0] !== row || probe?.[1] !== col) showProbe([row, col]);
+  }
+
+  function onKey(event) {
+    if (!scene || event.ctrlKey || event.metaKey || event.altKey) return;
+    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    if (event.key === "Escape" && probe) clearProbe();
+    else if (steps[event.key]) showProbe(moved(steps[event.key]), true);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** The next cell; the first key starts at the map's largest value. */
+  function moved([down, right]) {
+    if (probe) return [clamp(probe[0] + down, 0, scene.rows - 1), clamp(probe[1] + right, 0, scene.cols - 1)];
+    const { cam } = mapOnShow();
+    const best = cam.indexOf(cam.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0));
+    return [Math.floor(Math.max(best, 0) / scene.cols), Math.max(best, 0) % scene.cols];
+  }
+
+  const leave = (event) => event.pointerType === "touch" || clearProbe();
+  canvas.addEventListener("pointermove", onPointer, { signal });
+  canvas.addEventListener("pointerdown", onPointer, { signal });
+  canvas.addEventListener("pointerleave", leave, { signal });
+  canvas.addEventListener("blur", clearProbe, { signal });
+  canvas.addEventListener("keydown", onKey, { signal });
+
+  return {
+    element,
+    /** Takes what is to be shown; `resize` draws it. */
+    show(nextPicture, nextScene, failed) {
+      const sameGrid = scene && nextScene && scene.rows === nextScene.rows && scene.cols === nextScene.cols;
+      if (!sameGrid) clearProbe(); // else it stays where it is and reads the new map
+      picture = nextPicture;
+      scene = nextScene;
+      lens = null;
+      wait.hidden = Boolean(scene || picture);
+      wait.textContent = failed ? "no map" : "waiting for the first map";
+      diagnosis.textContent = scene?.diagnosis ?? "";
+      describe();
+    },
+    isSigned: () => mapOnShow().signed,
+    isLooking: () => lens !== null,
+    /** Lays the activation map of a channel on the picture, or with null the heatmap again; `redraw` draws it. */
+    look(next) {
+      lens = next;
+      describe();
+    },
+    redraw() {
+      enlarge();
+      blend();
+      if (probe) showProbe(probe);
+    },
+    /** Fits the picture into a square of `side` CSS pixels, in whole device pixels, and draws. */
+    resize(side, devicePixelRatio) {
+      ratio = devicePixelRatio;
+      const { width, height } = picture ?? { width: 1, height: 1 };
+      const fit = (side * ratio) / Math.max(width, height);
+      resizeCanvas(canvas, Math.max(1, Math.floor(width * fit)), Math.max(1, Math.floor(height * fit)), ratio);
+      enlarge();
+      blend();
+      if (probe) showProbe(probe);
+      else tip.hide();
+      return canvas.height / ratio;
+    },
+    /** Takes a colour table and an opacity; `blend` or `resize` draws them. */
+    colour(nextTable, nextOpacity) {
+      const { signed } = mapOnShow();
+      if (nextTable !== table || signed !== tableSigned) {
+        table = nextTable;
+        tableSigned = signed;
+        rgb = table ? colours(table, tableSigned) : null;
+        if (rgb) paintScale(ramp, rgb);
+      }
+      opacity = nextOpacity;
+    },
+    blend,
+  };
+}

@@ -1,0 +1,324 @@
+/**
+ * The view as a whole. It alone turns the kernel's messages (picture, scene, notice, opacity, colour
+ * map) into pixels and bars in the browser, and tells the kernel what was clicked. It computes no
+ * evidence: the map arrives at layer size, and here it is only enlarged, coloured and blended.
+ *
+ * Every name and sentence that arrives is untrusted: it becomes text (textContent), never markup.
+ */
+
+/** Calls `act` once after a burst of calls, before the browser paints. */
+function coalesced(act) {
+  let pending = false;
+  return () => {
+    if (pending) return;
+    pending = true;
+    queueMicrotask(() => {
+      pending = false;
+      act();
+    });
+  };
+}
+
+/** The colour table to draw with: the one of the chosen index among those that fit the map. The index
+ *  changes in the browser at once, the name comes with the kernel's answer. */
+function tableInUse(model, signed) {
+  const tables = model.get("tables") ?? {};
+  const kind = signed ? "diverging" : "sequential";
+  const all = Object.values(tables);
+  const fitting = all.filter((table) => table.kind === kind);
+  const named = tables[model.get("colormap")];
+  return (
+    fitting.find((table) => Number.isInteger(table.index) && table.index === model.get("colormap_index")) ??
+    (signed && named?.kind !== kind ? null : named) ??
+    fitting[0] ??
+    all[0]
+  );
+}
+
+/** The picture's side and the number of bars for a width of the view, in CSS pixels. */
+function measure(width) {
+  const wide = width >= 640;
+  const side = wide ? clamp(Math.round(width * 0.4), 240, 560) : Math.min(width - 58, 560);
+  return { wide, side };
+}
+
+/** As many bars as stand beside the picture; 18 at the width of the look. */
+const rowsBeside = (height) => clamp(18 + Math.round((height - 448) / 15), 14, 26);
+
+function render({ model, el }) {
+  const stop = new AbortController();
+  const { signal } = stop;
+  const root = h("div", { class: "gcw gcw-empty", role: "group", "aria-label": "Grad-CAM explorer" });
+  const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
+  const say = (text) => { live.textContent = text; };
+  const tip = tipPart(root);
+  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf };
+  const notice = noticePart();
+  const picture = picturePart(parts);
+  const channels = channelPart(parts);
+  const predictions = predictionPart(parts);
+  const status = statusPart();
+  const task = taskPart(parts);
+  channels.element.append(predictions.element);
+  const body = h("div", { class: "gcw-body" }, picture.element, channels.element);
+  const strip = stripPart(parts);
+  root.prepend(notice.element, task.element, body, strip.element, status.element);
+  root.append(live);
+  el.append(root);
+
+  let shown = { picture: null, scene: null };
+  let latest = 0;
+  let latestStrip = 0;
+  let stripTable = null;
+  let latestMaps = 0;
+  let looked = null; // the channel under the pointer or the focus
+  let known = { revision: 0, maps: new Map(), asked: false }; // activations of the scene on show
+  let drawnWidth = 0;
+
+  function layout() {
+    const width = root.clientWidth;
+    drawnWidth = width;
+    if (width === 0) return; // not on the page yet, or hidden: the ResizeObserver calls again
+    const ratio = devicePixelRatio || 1;
+    const { wide, side } = measure(width);
+    root.dataset.layout = wide ? "wide" : "narrow";
+    root.style.setProperty("--gcw-side", `${side}px`);
+    const height = picture.resize(side, ratio);
+    channels.resize(wide ? rowsBeside(height) : 18, ratio);
+    strip.resize();
+    if (shown.scene) root.dataset.revision = shown.scene.revision;
+  }
+
+  function colour() {
+    const table = tableInUse(model, picture.isSigned());
+    picture.colour(hasBytes(table?.data) ? table : null, clamp(Number(model.get("opacity")), 0, 1));
+  }
+
+  function recolour() {
+    colour();
+    picture.blend();
+    colourStrip();
+  }
+
+  /** The activation map of a channel; null where it is not here yet, and then the kernel is asked, once. */
+  function activationOf(channel) {
+    const revision = shown.scene?.revision;
+    if (known.revision !== revision) known = { revision, maps: new Map(), asked: false };
+    if (!known.maps.has(channel) && !known.asked) {
+      known.asked = true;
+      model.send({ type: "activations", revision, channel });
+    }
+    return known.maps.get(channel) ?? null;
+  }
+
+  async function refreshActivations() {
+    const ticket = ++latestMaps;
+    const message = model.get("activations");
+    if (!hasBytes(message?.data)) return;
+    const maps = await decodeActivations(message).catch((error) => {
+      console.error("gradcam_widget:", error);
+      return new Map();
+    });
+    if (ticket !== latestMaps || signal.aborted || message.revision !== shown.scene?.revision) return;
+    const before = known.revision === message.revision ? known.maps : [];
+    known = { revision: message.revision, maps: new Map([...before, ...maps]), asked: maps.size === 0 };
+    showChannel();
+    channels.retell();
+  }
+
+  function lookAt(channel) {
+    if (channel === looked) return;
+    looked = channel;
+    showChannel();
+  }
+
+  /** Keeps a channel on the picture, or with null the heatmap; the kernel hears of it. */
+  function pin(channel) {
+    model.set("channel", channel);
+    model.save_changes();
+  }
+
+  /** The map on the picture is that of the channel looked at, else of the one kept, else the heatmap. */
+  function showChannel() {
+    const kept = model.get("channel") ?? null;
+    channels.mark(kept);
+    const channel = looked ?? kept;
+    const inLayer = shown.scene && channel !== null && channel < shown.scene.alpha.length;
+    const values = inLayer ? activationOf(channel) : null;
+    if (!values && !picture.isLooking()) return;
+    picture.look(values && { channel, values });
+    colour();
+    picture.redraw();
+  }
+
+  /** The strip has its own colours for the moment in which it is older than the scene. */
+  function colourStrip() {
+    const table = tableInUse(model, strip.evidence() === "signed");
+    if (table !== stripTable) strip.colour(table);
+    stripTable = table;
+  }
+
+  /** The strip comes in a message of its own, after the scene, which is not drawn again for it. */
+  async function refreshStrip() {
+    const ticket = ++latestStrip;
+    const next = await decodeStrip(model.get("strip")).catch((error) => {
+      console.error("gradcam_widget:", error);
+      return null;
+    });
+    if (ticket !== latestStrip || signal.aborted) return;
+    stripTable = tableInUse(model, next?.evidence === "signed");
+    strip.show(next, stripTable);
+    strip.choose(shown.scene?.layer.name);
+  }
+
+  /** Unpacks what is new. Pictures and scenes that are already shown are taken over as they are. */
+  async function load() {
+    const nextPicture = model.get("picture");
+    const nextScene = model.get("scene");
+    const samePicture = shown.picture && shown.picture.data === nextPicture?.data;
+    const sameScene = shown.scene && shown.scene.source === nextScene;
+    const [loadedPicture, loadedScene] = await Promise.all([
+      samePicture ? shown.picture : decodePicture(nextPicture),
+      sameScene ? shown.scene : decodeScene(nextScene),
+    ]);
+    return { picture: loadedPicture, scene: loadedScene };
+  }
+
+  function announce(before, now) {
+    if (!before || !now || before === now) return;
+    const found = now.diagnosis ?? coverageSentence(now.coverage, now.evidence);
+    say([`${EVIDENCE[now.evidence] ? `${now.evidence}: ` : ""}${now.target.label} at ${now.layer.name}`, found].filter(Boolean).join(": "));
+  }
+
+  function show(next, message) {
+    if (shown.picture && shown.picture !== next.picture) shown.picture.bitmap.close();
+    announce(shown.scene, next.scene);
+    shown = next;
+    root.classList.toggle("gcw-empty", !next.scene);
+    notice.show(message);
+    showTask();
+    picture.show(next.picture, next.scene, Boolean(message?.title || message?.message));
+    channels.show(next.scene);
+    predictions.show(next.scene);
+    status.show(next.scene?.status);
+    strip.choose(next.scene?.layer.name);
+    colour();
+    layout();
+    if (model.get("channel") != null || looked !== null) showChannel();
+  }
+
+  /** A map that waits for its passes is not the one on show. */
+  function showTask() {
+    const waiting = model.get("task") ?? {};
+    task.show(waiting);
+    const stale = notice.isStale() || Boolean(waiting.total);
+    root.classList.toggle("gcw-stale", Boolean(stale && shown.scene));
+  }
+
+  /** Unpacking is asynchronous, so an older message can be ready after a newer one: the latest wins. */
+  async function refresh() {
+    const ticket = ++latest;
+    const message = model.get("notice");
+    let next;
+    try {
+      next = await load();
+    } catch (error) {
+      console.error("gradcam_widget:", error);
+      if (ticket !== latest || signal.aborted) return;
+      show(shown, { title: "This map could not be drawn.", message: error.message, stale: true });
+      return;
+    }
+    if (ticket !== latest || signal.aborted) {
+      if (next.picture && next.picture !== shown.picture) next.picture.bitmap.close();
+      return;
+    }
+    show(next, message);
+  }
+
+  const listeners = [
+    ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
+    ["change:activations", coalesced(refreshActivations)],
+    ["change:channel", coalesced(() => signal.aborted || showChannel())],
+    ["change:strip change:tables", coalesced(refreshStrip)],
+    // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
+    ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
+    ["change:opacity change:colormap change:colormap_index", coalesced(() => signal.aborted || recolour())],
+  ];
+  const subscriptions = listeners.flatMap(([names, act]) => names.split(" ").map((name) => [name, act]));
+  for (const [name, act] of subscriptions) model.on(name, act);
+
+  // ------ the page around the view: size, device pixels, theme, the controls beside it
+  let container = null;
+  const dressed = () => (container ? [root, container] : [root]);
+  /** Canvases are drawn again in the next frame: JupyterLab hides the notebook while it changes its theme,
+   *  and shows it again before a ResizeObserver could notice. */
+  function redraw() {
+    applyTheme(dressed());
+    requestAnimationFrame(() => signal.aborted || layout());
+  }
+  const retheme = () => applyTheme(dressed()) && redraw();
+  const observers = [];
+  const observe = (observer, ...args) => { observer.observe(...args); observers.push(observer); };
+
+  /** Once the view is on the page, its container can be found. */
+  function settle() {
+    container = root.closest(".gradcam-widget");
+    const scope = container ?? root;
+    adopt(scope);
+    if (container) easeClassField(container, signal);
+    observe(new MutationObserver((records) => {
+      if (records.some((record) => !root.contains(record.target))) adopt(scope);
+    }), scope, { childList: true, subtree: true, attributes: true, attributeFilter: ["title"] });
+    for (const group of scope.querySelectorAll(".gradcam-controls .widget-toggle-buttons")) {
+      const watched = { attributes: true, attributeFilter: ["class"], subtree: true };
+      observe(new MutationObserver(() => showPressed(group)), group, watched);
+    }
+    const attributes = ["class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "data-theme", "data-bs-theme"];
+    for (const page of [document.body, document.documentElement]) {
+      observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: attributes });
+    }
+    redraw();
+  }
+
+  let settled = false;
+  observe(new ResizeObserver(() => {
+    if (!settled && root.isConnected && root.clientWidth > 0) {
+      settled = true;
+      settle();
+    } else if (root.clientWidth !== drawnWidth) {
+      layout();
+    }
+  }), root);
+
+  /** A window that moves to another screen, or a zoom, changes the device pixels. */
+  function watchRatio() {
+    const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    query.addEventListener("change", () => { layout(); watchRatio(); }, { once: true, signal });
+  }
+  watchRatio();
+  for (const media of ["(prefers-color-scheme: dark)", "(prefers-contrast: more)", "(forced-colors: active)"]) {
+    matchMedia(media).addEventListener("change", redraw, { signal });
+  }
+
+  // Plain keys pressed here mean nothing to the notebook around it; Tab and Escape go on.
+  root.addEventListener("keydown", (event) => {
+    const command = event.ctrlKey || event.metaKey || event.altKey;
+    if (!command && event.key !== "Tab" && event.key !== "Escape") event.stopPropagation();
+  }, { signal });
+
+  adopt(root);
+  applyTheme([root]);
+  refresh();
+  refreshStrip();
+  model.send({ type: "ready", complete: isComplete(model) });
+
+  return () => {
+    stop.abort();
+    for (const [name, act] of subscriptions) model.off(name, act);
+    for (const observer of observers) observer.disconnect();
+    shown.picture?.bitmap.close();
+    root.remove();
+  };
+}
+
+export default { render };

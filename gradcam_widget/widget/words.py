@@ -1,0 +1,123 @@
+"""What the engine found or could not do, in the words and labels of the explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcam_widget.engine import Passes
+from gradcam_widget.explanation import Explanation
+from gradcam_widget.targets import BinaryLogit, ClassLogit, name_target, probabilities
+from gradcam_widget.widget.canvas import Notice
+from gradcam_widget.widget.controls import Prediction, class_labels
+
+__all__ = [
+    "classes_of",
+    "diagnosis_of",
+    "idle_gpu",
+    "in_passes",
+    "in_words",
+    "name_of",
+    "predictions_of",
+    "target_of",
+]
+
+_PREDICTIONS = 5
+
+
+def classes_of(scores: Tensor, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """One label per class that an int can name; none where the scores are no list of classes.
+
+    A head with one score has a positive side, class 0; where both sides have names it is class 1.
+    """
+    if scores.numel() == 1:
+        return class_labels(names or ("positive",), 2 if names and len(names) == 2 else 1)
+    return class_labels(names, scores.numel() if scores.ndim == 1 else 0)
+
+
+def predictions_of(scores: Tensor, labels: Sequence[str]) -> tuple[Prediction, ...]:
+    """The most probable classes, the most probable first."""
+    if not labels:
+        return ()
+    values = probabilities(scores.reshape(-1))
+    if scores.numel() == 1 and len(labels) == 2:
+        values = torch.cat([1 - values, values])
+    best, indices = values.topk(min(_PREDICTIONS, values.numel()))
+    return tuple(
+        Prediction(index, labels[index], value)
+        for value, index in zip(best.tolist(), indices.tolist(), strict=True)
+    )
+
+
+def target_of(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]:
+    """What is explained, as the view takes it; the index is that of the class it is about, if any."""
+    target = explanation.target
+    index = getattr(target, "index", None)
+    if isinstance(target, BinaryLogit):
+        index = int(target.positive) if len(labels) == 2 else 0 if target.positive else None
+    index = index if isinstance(index, int) and index < len(labels) else None
+    named = isinstance(target, ClassLogit | BinaryLogit) and index is not None
+    return {
+        "index": index,
+        "label": labels[index] if named and index is not None else name_target(target),
+        "score": explanation.score,
+        "probability": explanation.probability,
+    }
+
+
+def diagnosis_of(explanation: Explanation, evidence: str, label: str) -> str | None:
+    """The engine's sentence about a map, in the words of the evidence that is shown."""
+    said, lowest = explanation.diagnosis, float(explanation.signed_cam.min())
+    if evidence == "positive" or said is None:
+        return said
+    if float(explanation.signed_cam.max()) <= 0 and lowest < 0:
+        if evidence == "signed":
+            return f"All of this map speaks against {label}: it is nowhere positive."
+        return f"Nothing speaks against {label} at this layer: the evidence is all for it."
+    return said.replace(name_target(explanation.target), label)
+
+
+def name_of(target: object) -> str:
+    """A target as a person says it, where the engine has not resolved it."""
+    if callable(target):
+        return name_target(target)
+    return f"class {target}" if isinstance(target, int) else str(target)
+
+
+def in_passes(passes: Passes) -> str:
+    """The count in words: no pass, 1 backward pass, 1 forward, 2 backward passes."""
+    counts = {"forward": passes.forward, "partial": passes.partial, "backward": passes.backward}
+    parts = [f"{n} {kind}" for kind, n in counts.items() if n]
+    if not parts:
+        return "no pass"
+    return f"{', '.join(parts)} pass{'es' if max(counts.values()) > 1 else ''}"
+
+
+def in_words(error: Exception, device: torch.device, *, stale: bool) -> Notice:
+    """What happened and what to do, for an error on the way to an explanation."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        advice = (
+            f"The memory of {device} does not suffice for this selection. Choose a smaller picture, close other "
+            'notebooks, or compute elsewhere: GradCAMWidget(..., device="cpu").'
+        )
+        said = text.removeprefix("memory: ") if text.startswith("memory: ") else ""  # by the engine, in words
+        return Notice("Out of memory", f"{said[:1].upper()}{said[1:]}." if said else advice, stale)
+    if isinstance(error, (ValueError, TypeError, OSError)):
+        return Notice("No explanation for this selection", text, stale)
+    return Notice(
+        f"{type(error).__name__} while explaining",
+        f"{text}. Choose something else, or look into the model; the traceback is in the log 'gradcam_widget'.",
+        stale,
+    )
+
+
+def idle_gpu(device: torch.device) -> str | None:
+    """How to use a GPU that is there while the model is on the CPU; None where there is nothing to gain."""
+    if device.type != "cpu":
+        return None
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    return kind and f'a GPU is idle: GradCAMWidget(..., device="{kind}") uses it'
