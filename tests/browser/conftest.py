@@ -7,12 +7,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import chromium
 import pytest
 from pages import PATIENCE, Console, Messages, Notebook
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 from servers import Server
+from view_page import next_frame, page_html
 
 FLAGS = [
     "--no-sandbox",
@@ -127,3 +129,41 @@ def lab(serve: Callable[[str], Server]) -> Server:
 def lab_page(page: Page, lab: Server) -> Callable[[str], Notebook]:
     """Open a notebook below the server's root in JupyterLab."""
     return lambda name: Notebook(page, lab, name).open()
+
+
+@pytest.fixture
+def view_open(browser: Browser) -> Iterator[Callable[..., Any]]:
+    """A function that opens a page around a state and waits for the first drawing; pages must raise no error."""
+    pages, errors = [], []
+
+    def open_page(
+        sent: dict[str, Any],
+        *,
+        width: int = 1172,
+        ratio: float = 1,
+        scheme: str = "light",
+        before: str = "",
+        drawn: bool = True,
+        **page_parts: str,
+    ) -> Any:
+        page = browser.new_page(
+            viewport={"width": width, "height": 900}, device_scale_factor=ratio, color_scheme=scheme
+        )
+        pages.append(page)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(request.url))
+        if before:
+            page.add_init_script(before)
+        page.goto("about:blank")
+        page.set_content(page_html(sent, **page_parts))
+        page.wait_for_function("'cleanup' in window")  # the module has run to its end
+        if drawn:
+            page.wait_for_selector(".gcw[data-revision]")
+            page.wait_for_selector(".gradcam-widget[data-gcw-theme]")
+            next_frame(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert errors == []

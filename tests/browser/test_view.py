@@ -2,132 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import os
 import zlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import chromium
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from view_page import encode, page_html, scene, state, strip, wire
+from view_page import (
+    ALPHA,
+    CAM,
+    CONTRIBUTION,
+    TABLES,
+    bars,
+    encode,
+    many,
+    next_frame,
+    pixels,
+    quarters,
+    receive,
+    revision,
+    scene,
+    small,
+    state,
+    strip,
+)
 
 pytestmark = pytest.mark.browser
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-STEP = np.arange(256)
-TABLES = {
-    "first": np.stack([STEP, 255 - STEP, STEP // 2], axis=1).astype(np.uint8),
-    "second": np.stack([255 - STEP, STEP, 255 - STEP // 3], axis=1).astype(np.uint8),
-    "cool-warm": np.stack([STEP, np.full(256, 40), 255 - STEP], axis=1).astype(np.uint8),
-}
-CAM = np.array([[0.0, 0.1, 0.4], [0.05, 0.9, 0.6], [0.0, 0.3, 1.7], [0.2, 0.0, 1.1]])
-ALPHA = np.array([0.002, -0.0045, 0.0001, 0.0, -0.0011, 0.003])
-CONTRIBUTION = np.array([0.01, -0.5, 0.3, 0.0, -0.02, 0.04])
-
-
-def quarters(height: int = 64, width: int = 64) -> np.ndarray:
-    """A picture of four flat colours, so that enlarging it changes no colour inside of a quarter."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[: height // 2, : width // 2] = 200, 30, 60
-    pixels[: height // 2, width // 2 :] = 20, 90, 240
-    pixels[height // 2 :, : width // 2] = 250, 250, 245
-    pixels[height // 2 :, width // 2 :] = 5, 10, 15
-    return pixels
-
-
-def many(channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """alpha and contribution of many channels, all |alpha| different."""
-    random = np.random.default_rng(7)
-    alpha = random.permutation(np.linspace(-0.9, 1.1, channels)) / 100
-    return alpha, alpha * random.random(channels)
-
-
-@pytest.fixture(scope="module")
-def view_browser() -> Iterator[Any]:
-    path = chromium.find()
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(chromium.ADVICE)
-        pytest.skip(chromium.ADVICE)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def next_frame(page: Any) -> None:
-    """What was to be drawn in the next frame is drawn."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-@pytest.fixture
-def view_open(view_browser: Any) -> Iterator[Callable[..., Any]]:
-    """A function that opens a page around a state and waits for the first drawing; pages must raise no error."""
-    pages, errors = [], []
-
-    def open_page(
-        sent: dict[str, Any],
-        *,
-        width: int = 1172,
-        ratio: float = 1,
-        scheme: str = "light",
-        before: str = "",
-        drawn: bool = True,
-        **page_parts: str,
-    ) -> Any:
-        page = view_browser.new_page(
-            viewport={"width": width, "height": 900}, device_scale_factor=ratio, color_scheme=scheme
-        )
-        pages.append(page)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("requestfailed", lambda request: errors.append(request.url))
-        if before:
-            page.add_init_script(before)
-        page.goto("about:blank")
-        page.set_content(page_html(sent, **page_parts))
-        page.wait_for_function("'cleanup' in window")  # the module has run to its end
-        if drawn:
-            page.wait_for_selector(".gcw[data-revision]")
-            page.wait_for_selector(".gradcam-widget[data-gcw-theme]")
-            next_frame(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert errors == []
-
-
-def small(**changes: Any) -> dict[str, Any]:
-    return state(quarters(), scene(CAM, ALPHA, CONTRIBUTION), TABLES, **changes)
-
-
-def receive(page: Any, **changes: Any) -> None:
-    page.evaluate("text => model.receive(text)", wire(changes))
-
-
-def revision(page: Any, number: int) -> None:
-    page.wait_for_selector(f'.gcw[data-revision="{number}"]')
-
-
-def pixels(page: Any, selector: str = ".gcw-picture") -> np.ndarray:
-    """What a canvas holds, uint8 as int (H, W, 4)."""
-    text, width, height = page.locator(selector).evaluate(
-        """c => { const data = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, parts = [];
-        for (let i = 0; i < data.length; i += 8192) parts.push(String.fromCharCode(...data.subarray(i, i + 8192)));
-        return [btoa(parts.join('')), c.width, c.height]; }"""
-    )
-    return np.frombuffer(base64.b64decode(text), np.uint8).astype(int).reshape(height, width, 4)
-
-
-def bars(page: Any) -> list[int]:
-    return page.locator(".gcw-bar").evaluate_all("all => all.map(bar => Number(bar.dataset.channel))")
-
 
 # What the view must show, written out for one pixel at a time and with no code shared with it.
 

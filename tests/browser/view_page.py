@@ -182,3 +182,64 @@ def state(
         "tables": {name: {"kind": kinds[name], "data": tables[name].tobytes()} for name in tables},
         **changes,
     }
+
+
+# -- one view to try, and how to work with it
+
+STEP = np.arange(256)
+TABLES = {
+    "first": np.stack([STEP, 255 - STEP, STEP // 2], axis=1).astype(np.uint8),
+    "second": np.stack([255 - STEP, STEP, 255 - STEP // 3], axis=1).astype(np.uint8),
+    "cool-warm": np.stack([STEP, np.full(256, 40), 255 - STEP], axis=1).astype(np.uint8),
+}
+CAM = np.array([[0.0, 0.1, 0.4], [0.05, 0.9, 0.6], [0.0, 0.3, 1.7], [0.2, 0.0, 1.1]])
+ALPHA = np.array([0.002, -0.0045, 0.0001, 0.0, -0.0011, 0.003])
+CONTRIBUTION = np.array([0.01, -0.5, 0.3, 0.0, -0.02, 0.04])
+
+
+def quarters(height: int = 64, width: int = 64) -> np.ndarray:
+    """A picture of four flat colours, so that enlarging it changes no colour inside of a quarter."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = 200, 30, 60
+    pixels[: height // 2, width // 2 :] = 20, 90, 240
+    pixels[height // 2 :, : width // 2] = 250, 250, 245
+    pixels[height // 2 :, width // 2 :] = 5, 10, 15
+    return pixels
+
+
+def many(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """alpha and contribution of many channels, all |alpha| different."""
+    random = np.random.default_rng(7)
+    alpha = random.permutation(np.linspace(-0.9, 1.1, channels)) / 100
+    return alpha, alpha * random.random(channels)
+
+
+def next_frame(page: Any) -> None:
+    """What was to be drawn in the next frame is drawn."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    return state(quarters(), scene(CAM, ALPHA, CONTRIBUTION), TABLES, **changes)
+
+
+def receive(page: Any, **changes: Any) -> None:
+    page.evaluate("text => model.receive(text)", wire(changes))
+
+
+def revision(page: Any, number: int) -> None:
+    page.wait_for_selector(f'.gcw[data-revision="{number}"]')
+
+
+def pixels(page: Any, selector: str = ".gcw-picture") -> np.ndarray:
+    """What a canvas holds, uint8 as int (H, W, 4)."""
+    text, width, height = page.locator(selector).evaluate(
+        """c => { const data = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, parts = [];
+        for (let i = 0; i < data.length; i += 8192) parts.push(String.fromCharCode(...data.subarray(i, i + 8192)));
+        return [btoa(parts.join('')), c.width, c.height]; }"""
+    )
+    return np.frombuffer(base64.b64decode(text), np.uint8).astype(int).reshape(height, width, 4)
+
+
+def bars(page: Any) -> list[int]:
+    return page.locator(".gcw-bar").evaluate_all("all => all.map(bar => Number(bar.dataset.channel))")
