@@ -164,6 +164,7 @@ class Canvas(anywidget.AnyWidget):
             scene, and "first", the number of the first channel. Sent in a message of its own when a channel is
             first looked at, which the view tells by {"type": "activations", "revision", "channel"}.
         channel: the channel that is kept on the picture; None for the heatmap. The browser changes it on its own.
+        panels: names of the sections of the view that are on show.
         opacity: of the heatmap, 0 to 1. The browser changes it on its own.
         colormap: name of the colour table.
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
@@ -182,13 +183,19 @@ class Canvas(anywidget.AnyWidget):
     strip = traitlets.Dict().tag(sync=True)
     activations = traitlets.Dict().tag(sync=True)
     channel = traitlets.Int(None, allow_none=True).tag(sync=True)
+    panels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)
     tables = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self, tables: Mapping[str, tuple[str, NDArray[np.uint8]]], *, colormap: str, opacity: float
+        self,
+        tables: Mapping[str, tuple[str, NDArray[np.uint8]]],
+        *,
+        colormap: str,
+        opacity: float,
+        panels: Sequence[str] = (),
     ) -> None:
         """A view with its colour tables.
 
@@ -196,6 +203,7 @@ class Canvas(anywidget.AnyWidget):
             tables: {name: (kind, uint8 (256, 3))}, in the order of the colour map control.
             colormap: the one to begin with.
             opacity: to begin with.
+            panels: sections of the view to begin with.
         """
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
@@ -206,6 +214,7 @@ class Canvas(anywidget.AnyWidget):
             colormap=colormap,
             colormap_index=sent[colormap]["index"],
             opacity=opacity,
+            panels=list(panels),
         )
         self.add_class("gradcam-canvas")
         self.on_msg(self._on_view_message)

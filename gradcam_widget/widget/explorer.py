@@ -30,6 +30,15 @@ from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.canvas import Canvas, Notice, Scene, Task, Thumbnail, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls
+from gradcam_widget.widget.panels import (
+    DEFAULT_PANELS,
+    PANELS,
+    Builder,
+    Panels,
+    PanelShelf,
+    checked_panels,
+    close_all,
+)
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
 from gradcam_widget.widget.words import (
@@ -68,6 +77,8 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         device: where to compute, such as "cuda"; by default where the model is.
         colormap: name of a colour table; signed evidence takes a diverging one, "RdBu_r" unless another is named.
         opacity: of the heatmap, 0 to 1.
+        panels: what is on show: names out of `gradcam_widget.widget.panels.PANELS`, and functions of your own,
+            widget -> ipywidgets.Widget, whose widgets stand below the view.
 
     Attributes:
         image_index, layer, target, method, evidence, colormap, opacity: what is asked. Setting one redraws; each
@@ -75,6 +86,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             ``target`` stay None where the choice is left to the engine; ``explanation`` tells what it chose.
         channel: number of the channel whose activation map is kept on the picture; None for the heatmap. It is
             None again when another layer is shown.
+        panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
         status: one line: device, passes of the model, time. Read-only.
         engine: the `GradCAM` that computes.
@@ -96,6 +108,8 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
     channel = traitlets.Any(None, allow_none=True)
     colormap = traitlets.Any("viridis")
     opacity = traitlets.Any(0.5)
+    children: tuple[ipywidgets.Widget, ...]
+    panels = Panels()
     explanation = traitlets.Instance(Explanation, allow_none=True, read_only=True)
     status = traitlets.Unicode("", read_only=True)
 
@@ -115,7 +129,9 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         device: str | torch.device | None = None,
         colormap: str = "viridis",
         opacity: float = 0.5,
+        panels: Sequence[str | Builder] = DEFAULT_PANELS,
     ) -> None:
+        panels = checked_panels(panels)
         _enable_colab()
         names, self._images = named_pictures(images)
         self._owns_engine = not isinstance(model, GradCAM)
@@ -159,7 +175,10 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         if evidence == "signed" and colormap in sequential:
             self._state.update(colormap=wanted.pop("colormap"))  # for when the evidence has one side again
         self._state.update(**wanted)
-        self._canvas = Canvas(tables, colormap=self._state.colormap, opacity=self._state.opacity)
+        self._shelf = PanelShelf()
+        self._canvas = Canvas(
+            tables, colormap=self._state.colormap, opacity=self._state.opacity, panels=_sections(panels)
+        )
         self._controls = Controls(self._state, upload=self._on_controls_upload, reject=self._on_controls_reject)
         self._links = [
             ipywidgets.jslink((self._controls.opacity, "value"), (self._canvas, "opacity")),
@@ -174,10 +193,13 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._canvas.on_activations(self._on_canvas_activations)
         self._canvas.observe(self._on_canvas_channel, names="channel")
         self.observe(self._on_own_channel, names="channel")
+        self.observe(self._on_own_panels, names="panels")
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)
         self.refresh()
+        self.panels = panels
+        self._show_panels()
 
     def set(self, **changes: Any) -> None:
         """Set several of the traits at once, with one computation and one redraw.
@@ -236,8 +258,9 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._drop_job(wait=True)
         with self._lock:
             self._closed = True
-            for part in [*self._links, *_parts(self)]:
-                part.close()
+            for part in [*self._links, *self.children, self.layout]:
+                close_all(part)
+            self._shelf.close()
             if self._owns_engine:
                 self.engine.close()
             self._images, self._prepared, self._drawn = [], None, None
@@ -623,6 +646,23 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             else f"channel: no layer is on show, so that there is no channel to look at; got {value!r}"
         )
 
+    @traitlets.validate("panels")
+    def _validate_panels(self, proposal: Any) -> Any:
+        self._check_open()
+        return proposal["value"]
+
+    def _on_own_panels(self, _: object) -> None:
+        with self._lock:
+            if not self._closed:
+                self._show_panels()
+
+    def _show_panels(self) -> None:
+        """Show the panels that are asked for: sections of the view, and below it those that are built."""
+        self._canvas.panels = _sections(self.panels)
+        shown = (self._controls.box, self._canvas, *self._shelf.boxes(self.panels, self))
+        if shown != self.children:
+            self.children = shown
+
     def _on_own_channel(self, change: Any) -> None:
         self._canvas.channel = change["new"]
 
@@ -781,20 +821,14 @@ def _tables() -> dict[str, tuple[str, NDArray[np.uint8]]]:
     return {name: (render.COLORMAPS[name], render.table(name)) for name in ordered}
 
 
+def _sections(panels: Sequence[str | Builder]) -> list[str]:
+    """Those of the panels that are sections of the view."""
+    return [name for name in panels if isinstance(name, str) and PANELS[name].build is None]
+
+
 def _array(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.detach().cpu().double().numpy()
     return array
-
-
-def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
-    """All widgets below a widget, with their layouts and styles; not the widget itself."""
-    for child in getattr(widget, "children", ()):
-        yield from _parts(child)
-        yield child
-    for name in ("style", "layout"):
-        part = getattr(widget, name, None)
-        if isinstance(part, ipywidgets.Widget):
-            yield part
 
 
 @functools.cache

@@ -65,6 +65,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.view.__init__": (),
     "widget.canvas": ("widget.view.__init__", "widget.wire"),
     "widget.controls": ("widget.state", "widget.wire"),
+    "widget.panels": ("widget.state",),
     "widget.pictures": ("widget.wire",),
     "widget.words": ("engine", "explanation", "targets", "widget.canvas", "widget.controls"),
     "widget.explorer": (
@@ -77,6 +78,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
         "widget.canvas",
         "widget.controls",
+        "widget.panels",
         "widget.pictures",
         "widget.state",
         "widget.words",

@@ -17,12 +17,13 @@ SCRIPTS = (
     "predictions",
     "strip",
     "status",
+    "panels",
     "page",
     "render",
 )
 """Parts of one ES module, in order: later ones use what earlier ones declare, and the last one exports."""
 
-STYLES = ("look",)
+STYLES = ("look", "panels")
 
 _HERE = Path(__file__).parent
 

@@ -35,9 +35,9 @@ function tableInUse(model, signed) {
   );
 }
 
-/** The picture's side and the number of bars for a width of the view, in CSS pixels. */
-function measure(width) {
-  const wide = width >= 640;
+/** The picture's side for a width of the view, in CSS pixels, and whether the bars stand beside it. */
+function measure(width, paired) {
+  const wide = paired && width >= 640;
   const side = wide ? clamp(Math.round(width * 0.4), 240, 560) : Math.min(width - 58, 560);
   return { wide, side };
 }
@@ -59,10 +59,13 @@ function render({ model, el }) {
   const predictions = predictionPart(parts);
   const status = statusPart();
   const task = taskPart(parts);
-  channels.element.append(predictions.element);
-  const body = h("div", { class: "gcw-body" }, picture.element, channels.element);
   const strip = stripPart(parts);
-  root.prepend(notice.element, task.element, body, strip.element, status.element);
+  const panels = panelsPart({
+    left: { heatmap: picture.element },
+    right: { alpha: channels.element, predictions: predictions.element },
+    below: { layers: strip.element },
+  });
+  root.prepend(notice.element, task.element, ...panels.elements, status.element);
   root.append(live);
   el.append(root);
 
@@ -80,7 +83,7 @@ function render({ model, el }) {
     drawnWidth = width;
     if (width === 0) return; // not on the page yet, or hidden: the ResizeObserver calls again
     const ratio = devicePixelRatio || 1;
-    const { wide, side } = measure(width);
+    const { wide, side } = measure(width, panels.isPaired());
     root.dataset.layout = wide ? "wide" : "narrow";
     root.style.setProperty("--gcw-side", `${side}px`);
     const height = picture.resize(side, ratio);
@@ -98,6 +101,13 @@ function render({ model, el }) {
     colour();
     picture.blend();
     colourStrip();
+  }
+
+  /** Shows the panels that are asked for, in the room that there is. */
+  function arrange() {
+    tip.hide();
+    panels.show(model.get("panels"));
+    layout();
   }
 
   /** The activation map of a channel; null where it is not here yet, and then the kernel is asked, once. */
@@ -242,6 +252,7 @@ function render({ model, el }) {
     ["change:strip change:tables", coalesced(refreshStrip)],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
+    ["change:panels", coalesced(() => signal.aborted || arrange())],
     ["change:opacity change:colormap change:colormap_index", coalesced(() => signal.aborted || recolour())],
   ];
   const subscriptions = listeners.flatMap(([names, act]) => names.split(" ").map((name) => [name, act]));
@@ -308,6 +319,7 @@ function render({ model, el }) {
 
   adopt(root);
   applyTheme([root]);
+  panels.show(model.get("panels"));
   refresh();
   refreshStrip();
   model.send({ type: "ready", complete: isComplete(model) });
