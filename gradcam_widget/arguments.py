@@ -12,6 +12,7 @@ from gradcam_widget.targets import ClassLogit, Target, class_index
 
 __all__ = [
     "as_int",
+    "check_channels",
     "check_class",
     "check_class_names",
     "check_layer",
@@ -109,6 +110,25 @@ def as_int(value: object) -> int | None:
         return value.__index__()  # type: ignore[attr-defined, no-any-return] # whatever has it
     except (AttributeError, TypeError):
         return None
+
+
+def check_channels(channels: Iterable[object], count: int) -> tuple[int, ...]:
+    """Channel numbers, sorted, each once.
+
+    Raises:
+        TypeError: for anything but ints. ValueError: for a number that none of the ``count`` channels has.
+    """
+    numbers: set[int] = set()
+    for channel in channels:
+        number = as_int(channel)
+        if number is None:
+            raise TypeError(
+                f"channels: expected ints from 0 to {count - 1}; got {channel!r}, a {type(channel).__name__}"
+            )
+        if not 0 <= number < count:
+            raise ValueError(f"channels: expected ints from 0 to {count - 1}, one per channel; got {number}")
+        numbers.add(number)
+    return tuple(sorted(numbers))
 
 
 def check_class(index: int, count: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,9 @@ from typing import Any, TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gradcam_widget.ablation import Ablation
 from gradcam_widget.arguments import (
+    check_channels,
     check_class,
     check_class_names,
     check_layer,
@@ -33,7 +36,8 @@ from gradcam_widget.gradients import Gradients, Passes
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, own_transform, pixels
 from gradcam_widget.layers import Layer, nearest_names, spatial_dimensions
 from gradcam_widget.methods import Method, find_method
-from gradcam_widget.perturbation import Progress, report
+from gradcam_widget.perturbation import Progress, ablated_output, report
+from gradcam_widget.replay import Replay
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.targets import BinaryLogit, ClassLogit, Target, name_target, probabilities
 from gradcam_widget.trace import Record, Trace, Tracer, autocast_off
@@ -298,12 +302,106 @@ class GradCAM:
         def run() -> Explanation:
             key, trace = self._trace(image)
             what = self._target(wanted, trace)
-            if place is None:
-                record, described = self._default(key, trace, what)
-            else:
-                record = self._record(place, trace)
-                described = trace.layer(record)
+            record, described = self._record_at(place, key, trace, what)
             return self._explanation(key, trace, what, record, described, row, smooth, progress)
+
+        return self._within_memory(run)
+
+    def terms(
+        self,
+        image: object,
+        target: object = None,
+        layer: object = None,
+        method: str = "GradCAM",
+        *,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """(K, *grid) what each channel adds to the map: ``terms.sum(0)`` is the explanation's signed cam.
+
+        For most methods these are alpha_k A^k; those that weigh every cell by itself have terms of their own, such
+        as g^k A^k for HiResCAM. Float32 at least, on the CPU. Summed over some of the channels, with the weights
+        that were found for all of them, they are the map of those channels. An explanation that is known costs no
+        pass of the model.
+
+        Args:
+            image: as in `explain`.
+            target: as in `explain`.
+            layer: as in `explain`.
+            method: as in `explain`.
+            progress: as in `explain`.
+
+        Raises:
+            ValueError: for a method whose map is no sum over the channels, and as `explain`.
+        """
+        row = find_method(method)
+        wanted, place = check_target(target, self.class_names), self._check_layer(layer)
+        _check_smooth(None, progress)
+        function = row.terms_function
+
+        def run() -> Tensor:
+            key, trace = self._trace(image)
+            what = self._target(wanted, trace)
+            record, described = self._record_at(place, key, trace, what)
+            known = self._explanation(key, trace, what, record, described, row, None, progress)
+            names = tuple(inspect.signature(function).parameters)
+            # FinerCAM explains another target than the one asked for.
+            evidence = self._evidence(key, trace, known.target, record, row, self._gradients, None)
+            quantities = dict(evidence.take(tuple(name for name in names if name != "alpha")))
+            with _plain_arithmetic(evidence.activations()):
+                if "alpha" in names:
+                    quantities["alpha"] = known.alpha.to(evidence.activations().device)
+                found = function(**quantities)
+                terms: Tensor = found.cpu()
+                # Written so that NaN is no difference.
+                differ = (terms.sum(0) - known.signed_cam).abs() > 1e-3 * terms.abs().sum(0).max()
+            if terms.shape != (len(known.alpha), *known.signed_cam.shape) or bool(differ.any()):
+                raise ValueError(
+                    f"method: the map of {row.name} is not the sum over the channels of what its row of METHODS "
+                    "gives as terms; give it a function terms= that is"
+                )
+            return terms
+
+        return self._within_memory(run)
+
+    def ablate(
+        self, image: object, channels: Iterable[int], target: object = None, layer: object = None
+    ) -> Ablation:
+        """The target's score with some channels of a layer set to zero, beside the score with all of them.
+
+        What the map says of channels is first order; this is the model's own word. Only what follows the layer
+        runs again, after one recording pass; where a model cannot be run in part, all of it does.
+
+        Args:
+            image: as in `explain`.
+            channels: their numbers, from 0 to K - 1.
+            target: as in `explain`. The class that ``None`` stands for is the one predicted with all channels.
+            layer: as in `explain`.
+
+        Raises:
+            TypeError, ValueError: for channels that the layer does not have, and as `explain`.
+        """
+        wanted, place = check_target(target, self.class_names), self._check_layer(layer)
+        numbers = several(channels, "channels")
+
+        def run() -> Ablation:
+            key, trace = self._trace(image)
+            what = self._target(wanted, trace)
+            record, described = self._record_at(place, key, trace, what)
+            off = check_channels(numbers, record.shape[0])
+            replay = Replay(self.model, trace, record, self._selector)
+            without = ablated_output(replay, record, off)[0]
+            self._other_passes += Passes(forward=1, partial=1) if replay.partial else Passes(forward=2)
+            full = trace.output[0].detach()
+            with _plain_arithmetic(full):
+                return Ablation(
+                    layer=described,
+                    target=what,
+                    channels=off,
+                    score=float(what(without.clone())),
+                    probability=_probability(what, without),
+                    full_score=float(what(full.clone())),
+                    full_probability=_probability(what, full),
+                )
 
         return self._within_memory(run)
 
@@ -485,6 +583,15 @@ class GradCAM:
             "there is; GradCAM(model, layout=...) tells how other outputs are read; "
             f"{nearest_names(name, [record.name for record in trace.records])}"
         )
+
+    def _record_at(
+        self, place: str | nn.Module | None, key: int, trace: Trace, target: Target
+    ) -> tuple[Record, Layer]:
+        """The record that an argument ``layer`` means, and its public description."""
+        if place is None:
+            return self._default(key, trace, target)
+        record = self._record(place, trace)
+        return record, trace.layer(record)
 
     def _default(self, key: int, trace: Trace, target: Target) -> tuple[Record, Layer]:
         """The last feature map with more than one cell whose gradient is not zero everywhere."""

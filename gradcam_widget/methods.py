@@ -21,6 +21,9 @@ guided
 
 A function may return a third value, (C, H, W), a map at the picture's pixels.
 
+The signed cam is a sum over the channels. What each of them adds, its terms (K, *grid), is alpha_k A^k for most
+methods whose alpha is a weight; the others say it by a function of their own, which may ask for alpha as well.
+
 A new method is one function here and one row of `METHODS`.
 """
 
@@ -54,6 +57,8 @@ class Method:
         passes: what a map costs, in words.
         source: where the method is defined.
         target: (target, output of one picture) -> the target explained instead, for methods that change it.
+        terms: of some of those quantities, and of alpha, by name, -> (K, *grid), what each channel adds to the
+            signed cam, where that is not alpha_k A^k.
     """
 
     name: str
@@ -63,11 +68,28 @@ class Method:
     passes: str
     source: str
     target: Callable[[Target, Tensor], Target] | None = None
+    terms: Callable[..., Tensor] | None = None
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
         """The names of the quantities that the function takes."""
         return tuple(inspect.signature(self.function).parameters)
+
+    @property
+    def terms_function(self) -> Callable[..., Tensor]:
+        """Of quantities by name -> (K, *grid), the terms of the channels.
+
+        Raises:
+            ValueError: for a method that weighs every cell by itself and has not said what its terms are.
+        """
+        if self.terms is not None:
+            return self.terms
+        if self.alpha == "weight":
+            return weighted
+        raise ValueError(
+            f"method: {self.name} weighs every cell by itself and its row of METHODS has no function terms=, so "
+            "what a single channel adds at a cell is not known; use another method"
+        )
 
     @cached_property
     def needs_gradient(self) -> bool:
@@ -108,17 +130,32 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
 
 def hirescam(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """HiResCAM (arXiv 2011.08891, eq. 2): S = sum_k g^k A^k, cell by cell."""
-    return _sum_of_terms(gradients * activations)
+    return _sum_of_terms(hirescam_terms(activations, gradients))
+
+
+def hirescam_terms(activations: Tensor, gradients: Tensor) -> Tensor:
+    """g^k A^k."""
+    return gradients * activations
 
 
 def layercam(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """LayerCAM (Jiang et al., IEEE TIP 2021, eq. 5 and 6): S = sum_k relu(g^k) A^k."""
-    return _sum_of_terms(gradients.clamp(min=0) * activations)
+    return _sum_of_terms(layercam_terms(activations, gradients))
+
+
+def layercam_terms(activations: Tensor, gradients: Tensor) -> Tensor:
+    """relu(g^k) A^k."""
+    return gradients.clamp(min=0) * activations
 
 
 def gradcam_elementwise(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """Grad-CAM, element-wise: S = sum_k relu(g^k A^k), as in pytorch-grad-cam's GradCAMElementWise."""
-    return _sum_of_terms((gradients * activations).clamp(min=0))
+    return _sum_of_terms(elementwise_terms(activations, gradients))
+
+
+def elementwise_terms(activations: Tensor, gradients: Tensor) -> Tensor:
+    """relu(g^k A^k)."""
+    return (gradients * activations).clamp(min=0)
 
 
 def eigencam(activations: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,10 +167,20 @@ def eigencam(activations: Tensor) -> tuple[Tensor, Tensor]:
     return _principal(activations, activations)
 
 
+def eigencam_terms(alpha: Tensor, activations: Tensor) -> Tensor:
+    """alpha_k (A^k - its mean over the cells): a principal component is one of centred values."""
+    return _per_channel(alpha, activations) * _centred(activations)
+
+
 def eigengradcam(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """Eigen-Grad-CAM: Eigen-CAM of g A, as in pytorch-grad-cam; the sign correlates with the mean of g A."""
     terms = gradients * activations
     return _principal(terms, terms)
+
+
+def eigengradcam_terms(alpha: Tensor, activations: Tensor, gradients: Tensor) -> Tensor:
+    """alpha_k (g^k A^k - its mean over the cells)."""
+    return _per_channel(alpha, activations) * _centred(gradients * activations)
 
 
 def shapleycam(activations: Tensor, gradients: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,6 +225,15 @@ def guided_backprop(activations: Tensor, gradients: Tensor, guided: Tensor) -> t
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """sum_k w_k A^k: (K,) and (K, *grid) -> (*grid)."""
     return (weights @ activations.flatten(1)).view(activations.shape[1:])
+
+
+def weighted(alpha: Tensor, activations: Tensor) -> Tensor:
+    """alpha_k A^k, (K, *grid)."""
+    return _per_channel(alpha, activations) * activations
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(tuple(range(1, values.ndim)), keepdim=True)
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:
@@ -236,6 +292,7 @@ METHODS: dict[str, Method] = {
             "sum of gradient times activation per channel",
             _BACKWARD,
             "Draelos and Carin 2020, arXiv 2011.08891",
+            terms=hirescam_terms,
         ),
         Method(
             "LayerCAM",
@@ -244,6 +301,7 @@ METHODS: dict[str, Method] = {
             "sum of positive gradient times activation per channel",
             _BACKWARD,
             "Jiang et al. 2021, IEEE TIP, doi 10.1109/TIP.2021.3089943",
+            terms=layercam_terms,
         ),
         Method(
             "GradCAMElementWise",
@@ -252,6 +310,7 @@ METHODS: dict[str, Method] = {
             "sum of the positive part of gradient times activation per channel",
             _BACKWARD,
             "pytorch-grad-cam",
+            terms=elementwise_terms,
         ),
         Method(
             "EigenCAM",
@@ -260,6 +319,7 @@ METHODS: dict[str, Method] = {
             "loading on the first principal component of the activations",
             "no backward pass; the same for every class",
             "Muhammad and Yeasin 2020, arXiv 2008.00299",
+            terms=eigencam_terms,
         ),
         Method(
             "EigenGradCAM",
@@ -268,6 +328,7 @@ METHODS: dict[str, Method] = {
             "loading on the first principal component of gradient times activation",
             _BACKWARD,
             "pytorch-grad-cam",
+            terms=eigengradcam_terms,
         ),
         Method(
             "ShapleyCAM",

@@ -13,7 +13,7 @@ from gradcam_widget.replay import Replay, Selector, is_for_each
 from gradcam_widget.targets import Target, select_output
 from gradcam_widget.trace import Record, Trace, undisturbed
 
-__all__ = ["Cancelled", "Progress", "ablated_scores", "batch_size", "masked_scores", "report"]
+__all__ = ["Cancelled", "Progress", "ablated_output", "ablated_scores", "batch_size", "masked_scores", "report"]
 
 Progress = Callable[[int, int], Any]
 """Called with (passes done, passes in all) after each batch; returning False cancels."""
@@ -38,8 +38,7 @@ def ablated_scores(
     """
     own = record.output.detach()
     channels = record.shape[0]
-    # Where in the output each channel lies: a user's layout may return a copy, into which zeros would be lost.
-    places = record.layout.maps(torch.arange(own.numel(), device=own.device).view(own.shape)).flatten(1)
+    places = _places(record)
     scores = []
     for batch in _batches(channels, size if replay.batched else 1, progress):
         # A copy also of a single one: zeros are written into it.
@@ -49,6 +48,21 @@ def ablated_scores(
         scores.append(_values(target, replay(outputs)))
     value = _values(target, trace.output.detach())[0]
     return value, torch.cat(scores)
+
+
+def ablated_output(replay: Replay, record: Record, channels: tuple[int, ...]) -> Tensor:
+    """(1, ...) the model's output with these channels of the layer set to zero together."""
+    own = record.output.detach()
+    outputs = own.clone(memory_format=torch.contiguous_format)
+    outputs.view(-1)[_places(record)[list(channels)].flatten()] = 0
+    return replay(outputs)
+
+
+def _places(record: Record) -> Tensor:
+    """(K, cells): where each value of each channel lies in the layer's output."""
+    # A user's layout may return a copy, into which zeros would be lost.
+    own = record.output
+    return record.layout.maps(torch.arange(own.numel(), device=own.device).view(own.shape)).flatten(1)
 
 
 def masked_scores(

@@ -137,6 +137,8 @@ QUESTIONS: dict[str, Callable[[GradCAM], object]] = {
     "default_layer": lambda cam: cam.default_layer(X),
     "explain the default": lambda cam: cam.explain(X),
     "explain": lambda cam: cam.explain(X, 1, "conv").heatmap(),
+    "terms": lambda cam: cam.terms(X, 1, "conv", "LayerCAM"),
+    "ablate": lambda cam: cam.ablate(X, [0, 2], 1, "conv"),
     "explain_layers": lambda cam: cam.explain_layers(X, 1),
     "explain_targets": lambda cam: cam.explain_targets(X, [0, 3], "bn"),
     "explain_batch": lambda cam: cam.explain_batch([X, 1 - X], [0, 3], "bn"),

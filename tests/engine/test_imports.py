@@ -33,6 +33,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     # the engine's parts
     "arguments": ("layers", "targets"),
     "methods": ("heatmap", "targets"),
+    "ablation": ("layers", "targets"),
     "explanation": ("heatmap", "layers", "methods", "targets"),
     "presets": ("heatmap",),
     "trace": ("graph", "layers", "targets"),
@@ -42,6 +43,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "perturbation": ("heatmap", "replay", "targets", "trace"),
     "evidence": ("gradients", "guided", "perturbation", "replay", "targets", "trace"),
     "engine": (
+        "ablation",
         "arguments",
         "cache",
         "diagnosis",
@@ -52,6 +54,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "layers",
         "methods",
         "perturbation",
+        "replay",
         "smoothing",
         "targets",
         "trace",
