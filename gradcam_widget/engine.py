@@ -33,10 +33,12 @@ from gradcam_widget.diagnosis import diagnose
 from gradcam_widget.evidence import Evidence, exact
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.gradients import Gradients, Passes
-from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, own_transform, pixels
+from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, blank, own_transform, pixels, repaint
 from gradcam_widget.layers import Layer, nearest_names, spatial_dimensions
 from gradcam_widget.methods import Method, find_method
-from gradcam_widget.perturbation import Progress, ablated_output, report
+from gradcam_widget.occlusion import Occlusion, patches
+from gradcam_widget.painting import fill_colours
+from gradcam_widget.perturbation import Progress, ablated_output, batch_size, occluded_scores, report
 from gradcam_widget.replay import Replay
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.targets import BinaryLogit, ClassLogit, Target, name_target, probabilities
@@ -235,6 +237,26 @@ class GradCAM:
     def picture(self, image: object) -> Any:
         """The uint8 picture (H, W, 3) of exactly what the model sees, after resizing and cropping."""
         return pixels(self.prepare(image), self.transform)
+
+    def repaint(self, image: object, picture: Any) -> Any:
+        """The input that looks like ``picture``, painted pixels of `picture(image)`: an image for all methods.
+
+        Nothing is resized; pixels that were not changed keep their values bit for bit (`inputs.repaint`).
+
+        Args:
+            image: as in `explain`.
+            picture: uint8 (H, W, 3), of the size that the model sees.
+
+        Returns:
+            A tensor (1, C, H, W); for an image of several tensors, a tuple with that one first.
+        """
+        first, *others = as_inputs(image, self.transform, self._spatial)
+        painted = repaint(first, picture, self.transform)
+        return (painted, *others) if others else painted
+
+    def blank(self, size: tuple[int, int], channels: int = 1) -> Tensor:
+        """A black image (1, C, H, W) to draw on, normalised as the model's inputs are."""
+        return blank(size, channels, self.transform)
 
     def predict(self, image: object) -> Tensor:
         """The model's scores for one picture, without the batch dimension: (num_classes,) logits on the CPU."""
@@ -497,6 +519,52 @@ class GradCAM:
         return [
             self.explain(picture, target, layer, method) for picture, target in zip(pictures, wanted, strict=True)
         ]
+
+    def occlude(
+        self,
+        image: object,
+        target: object = None,
+        *,
+        patch: int | None = None,
+        stride: int | None = None,
+        fill: str = "mean",
+        progress: Progress | None = None,
+    ) -> Occlusion:
+        """What each place of the picture is worth to a target: how much its value drops when a patch covers it.
+
+        One forward pass for each place, in batches within the memory budget.
+
+        Args:
+            image: as in `explain`; a picture.
+            target: as in `explain`.
+            patch: side of the square patch in pixels; None for a seventh of the picture's shorter side.
+            stride: pixels from one place to the next; None for half of the patch.
+            fill: what the patch shows: "mean" (the picture's mean colour), "grey" or "blur".
+            progress: as in `explain`.
+
+        Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
+        """
+        wanted = check_target(target, self.class_names)
+        _check_callable(progress, "progress", "(done, in all)")
+        if fill not in ("mean", "grey", "blur"):
+            raise ValueError(f"fill: expected mean, grey or blur; got {fill!r}")
+
+        def run() -> Occlusion:
+            _, trace = self._trace(image)
+            what = self._target(wanted, trace)
+            first = trace.inputs[0].detach()
+            if first.ndim != 4:
+                raise ValueError(f"image: expected a picture (1, C, H, W); got shape {tuple(first.shape)}")
+            height, width = first.shape[2:]
+            grid, boxes = patches((height, width), patch, stride)
+            cover = repaint(first, fill_colours(pixels(first, self.transform), fill), self.transform)
+            size = batch_size(trace.bytes(), self._cache.budget, first.device, whole=True)
+            score, covered = occluded_scores(self.model, trace, what, boxes, cover, size, self._selector, progress)
+            self._other_passes += Passes(forward=len(boxes))
+            drop = (score.double() - covered.double()).cpu().reshape(grid).numpy()
+            return Occlusion(what, float(score), drop, boxes, (height, width), fill)
+
+        return self._within_memory(run)
 
     # -- from arguments to a trace, a target and a record ------------------------------------------------------
 

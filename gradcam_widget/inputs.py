@@ -15,7 +15,16 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from PIL import Image  # costs more than the rest of the engine, so it is imported where a picture comes in
 
-__all__ = ["IMAGENET", "Preprocess", "as_inputs", "load_picture", "own_transform", "pixels"]
+__all__ = [
+    "IMAGENET",
+    "Preprocess",
+    "as_inputs",
+    "blank",
+    "load_picture",
+    "own_transform",
+    "pixels",
+    "repaint",
+]
 
 Transform = Callable[["Image.Image"], Tensor]
 
@@ -240,21 +249,97 @@ def pixels(tensor: Tensor, transform: object) -> np.ndarray[Any, np.dtype[np.uin
         tensor: (1, C, H, W) or (C, H, W), as given to the model.
         transform: what produced it, or what the model's inputs are usually made with.
     """
+    values = _shown(tensor)
+    statistics = _statistics_of(values, transform)
+    if statistics:
+        return _denormalise(values, *statistics)
+    low, span = _stretch(values)
+    return _to_uint8((values - low) / span)
+
+
+def repaint(tensor: Tensor, picture: np.ndarray[Any, np.dtype[np.uint8]], transform: object) -> Tensor:
+    """The input of the model (1, C, H, W) that looks like a painted picture: the way back from `pixels`.
+
+    Where the picture is that of `pixels`, pixel by pixel, the values stay as they are, bit for bit; an unpainted
+    picture is the input itself. Nothing is resized. For one channel the mean of red, green and blue counts; for
+    other numbers of channels than 1 and 3, which are shown as their mean, it is the value of every channel.
+
+    Args:
+        tensor: (1, C, H, W), as given to the model.
+        picture: uint8 (H, W, 3), or (H, W) for grey.
+        transform: as in `pixels`.
+
+    Raises:
+        ValueError: for a picture of another size or dtype.
+    """
+    height, width = tensor.shape[-2:]
+    if picture.ndim == 2:
+        picture = np.repeat(picture[..., None], 3, axis=2)
+    if picture.dtype != np.uint8 or picture.shape != (height, width, 3):
+        raise ValueError(
+            f"picture: expected the pixels that the model sees, uint8 {(height, width, 3)}; got {picture.dtype} "
+            f"{picture.shape}. cam.picture(image) gives them"
+        )
+    painted = torch.from_numpy((picture != pixels(tensor, transform)).any(-1))
+    values = _shown(tensor)
+    colours = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+    if values.shape[0] == 1:
+        colours = colours.mean(0, keepdim=True)
+    statistics = _statistics_of(values, transform)
+    if statistics:
+        colours = (colours - _column(statistics[0])) / _column(statistics[1])
+    else:
+        low, span = _stretch(values)
+        colours = colours * span + low
+    return torch.where(painted.to(tensor.device), colours.to(tensor), tensor.detach())
+
+
+def blank(size: tuple[int, int], channels: int, transform: object) -> Tensor:
+    """The input of the model (1, C, H, W) that is black all over, to be drawn on (`repaint`).
+
+    Black is 0, normalised with the transform's mean and std where these fit the channels.
+
+    Args:
+        size: (H, W) in pixels.
+        channels: C.
+        transform: as in `pixels`.
+    """
+    numbers = (*size, channels) if isinstance(size, tuple) and len(size) == 2 else ()
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers) or not numbers:
+        raise ValueError(
+            f"size, channels: expected (height, width) and a number of channels, whole and positive; got {size!r} "
+            f"and {channels!r}"
+        )
+    black = torch.zeros(channels, *size)
+    statistics = _statistics(transform)
+    if statistics and len(statistics[0]) in (1, channels):
+        black = (black - _column(statistics[0])) / _column(statistics[1])
+    return black[None]
+
+
+def _shown(tensor: Tensor) -> Tensor:
+    """The values that a picture is made of, float32 (1 or 3, H, W)."""
     values = tensor.detach().float().cpu()
     values = values.reshape(values.shape[-3:]) if values.ndim >= 3 else values.reshape(1, *values.shape)
-    if values.shape[0] not in (1, 3):
-        values = values.mean(0, keepdim=True)
+    return values if values.shape[0] in (1, 3) else values.mean(0, keepdim=True)
+
+
+def _statistics_of(values: Tensor, transform: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std that turn these values (C, H, W) into a picture in [0, 1]; None where there are none."""
     statistics = _statistics(transform)
     if statistics and len(statistics[0]) in (1, values.shape[0]):
-        shown = _denormalise(values, *statistics)
         inside = values * _column(statistics[1]) + _column(statistics[0])
         if float(inside.min()) >= -0.02 and float(inside.max()) <= 1.02:
-            return shown
+            return statistics
+    return None
+
+
+def _stretch(values: Tensor) -> tuple[float, float]:
+    """(low, span) of what is shown from black to white where no statistics are known."""
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    span = high - low or 1.0
-    return _to_uint8((values - low) / span)
+    return low, high - low or 1.0
 
 
 def _statistics(transform: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -1,8 +1,8 @@
-"""The methods' many passes: scores of ablated channels and of masked pictures, in batches, cancellable."""
+"""Many passes: scores of ablated channels, masked and occluded pictures, in batches, cancellable."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,16 @@ from gradcam_widget.replay import Replay, Selector, is_for_each
 from gradcam_widget.targets import Target, select_output
 from gradcam_widget.trace import Record, Trace, undisturbed
 
-__all__ = ["Cancelled", "Progress", "ablated_output", "ablated_scores", "batch_size", "masked_scores", "report"]
+__all__ = [
+    "Cancelled",
+    "Progress",
+    "ablated_output",
+    "ablated_scores",
+    "batch_size",
+    "masked_scores",
+    "occluded_scores",
+    "report",
+]
 
 Progress = Callable[[int, int], Any]
 """Called with (passes done, passes in all) after each batch; returning False cancels."""
@@ -78,8 +87,51 @@ def masked_scores(
 
     A channel that is flat masks everything. Source: Wang et al., "Score-CAM", arXiv 1910.01279, eq. 4.
     """
-    first, *others = (tensor.detach() for tensor in trace.inputs)
+    first = trace.inputs[0].detach()
     maps = record.maps()
+    outputs, takes_batches = _forward(model, trace, selector)
+    scores = []
+    for batch in _batches(maps.shape[0], size if size > 1 and takes_batches() else 1, progress):
+        chosen = _exact(maps[batch.start : batch.stop])
+        masks = upsample(chosen, tuple(first.shape[2:]))[:, None]
+        low, high = masks.flatten(1).aminmax(dim=1)
+        span = (high - low).view(-1, *[1] * (masks.ndim - 1))
+        masks = torch.where(span > 0, (masks - low.view_as(span)) / span.clamp(min=1e-30), 0)
+        scores.append(_values(target, outputs(first * masks.to(first.dtype))))
+    return torch.cat(scores)
+
+
+def occluded_scores(
+    model: nn.Module,
+    trace: Trace,
+    target: Target,
+    boxes: Sequence[tuple[int, int, int, int]],
+    fill: Tensor,
+    size: int,
+    selector: Selector = None,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(y, (N,)): the target's value, and its value with each box of the picture replaced by that of ``fill``.
+
+    Boxes are (x0, y0, x1, y1), half open; ``fill`` is (1, C, H, W) as the (first) input. Source: Zeiler and
+    Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
+    """
+    first = trace.inputs[0].detach()
+    outputs, takes_batches = _forward(model, trace, selector)
+    scores = []
+    for batch in _batches(len(boxes), size if size > 1 and takes_batches() else 1, progress):
+        inputs = first.expand(len(batch), *first.shape[1:]).clone()
+        for row, (x0, y0, x1, y1) in enumerate(boxes[batch.start : batch.stop]):
+            inputs[row, ..., y0:y1, x0:x1] = fill[0, ..., y0:y1, x0:x1]
+        scores.append(_values(target, outputs(inputs)))
+    return _values(target, trace.output.detach())[0], torch.cat(scores)
+
+
+def _forward(
+    model: nn.Module, trace: Trace, selector: Selector
+) -> tuple[Callable[[Tensor], Tensor], Callable[[], bool]]:
+    """Scores of other first inputs (N, C, H, W) than the one traced, and whether N may be more than 1."""
+    first, *others = (tensor.detach() for tensor in trace.inputs)
 
     def outputs(inputs: Tensor) -> Tensor:
         widened = (t.expand(len(inputs), *t.shape[1:]) if t.ndim and t.shape[0] == 1 else t for t in others)
@@ -92,15 +144,7 @@ def masked_scores(
         except (RuntimeError, ValueError, TypeError):
             return False
 
-    scores = []
-    for batch in _batches(maps.shape[0], size if size > 1 and takes_batches() else 1, progress):
-        chosen = _exact(maps[batch.start : batch.stop])
-        masks = upsample(chosen, tuple(first.shape[2:]))[:, None]
-        low, high = masks.flatten(1).aminmax(dim=1)
-        span = (high - low).view(-1, *[1] * (masks.ndim - 1))
-        masks = torch.where(span > 0, (masks - low.view_as(span)) / span.clamp(min=1e-30), 0)
-        scores.append(_values(target, outputs(first * masks.to(first.dtype))))
-    return torch.cat(scores)
+    return outputs, takes_batches
 
 
 def report(progress: Progress | None, done: int, total: int) -> None:

@@ -17,7 +17,16 @@ from PIL import Image
 from torch import nn
 
 from gradcam_widget.engine import GradCAM, Passes
-from gradcam_widget.inputs import IMAGENET, Preprocess, as_inputs, load_picture, own_transform, pixels
+from gradcam_widget.inputs import (
+    IMAGENET,
+    Preprocess,
+    as_inputs,
+    blank,
+    load_picture,
+    own_transform,
+    pixels,
+    repaint,
+)
 
 from .nets import build
 
@@ -458,3 +467,80 @@ def test_the_cause_of_a_failing_transform_is_kept():
     with pytest.raises(ValueError, match="transform: it failed") as caught:
         GradCAM(build("plain"), transform=lambda image: 1 / 0).prepare(PHOTO)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+# -- painted pixels, back to the model's input ----------
+
+
+def test_a_painted_pixel_by_hand_and_all_others_bit_for_bit():
+    transform = Preprocess(resize=4, crop=4, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
+    tensor = transform(Image.fromarray(PHOTO))[None]
+    picture = pixels(tensor, transform)
+    assert torch.equal(repaint(tensor, picture, transform), tensor)
+    picture[1, 2] = (255, 0, 51)
+    painted = repaint(tensor, picture, transform)
+    # (255/255 - 0.5) / 0.5 = 1, (0 - 0.25) / 0.25 = -1, 51/255 / 1 = 0.2
+    torch.testing.assert_close(painted[0, :, 1, 2], torch.tensor([1.0, -1.0, 0.2]))
+    painted[0, :, 1, 2] = tensor[0, :, 1, 2]
+    assert torch.equal(painted, tensor)
+    assert (pixels(repaint(tensor, picture, transform), transform) == picture).all()
+
+
+def test_painting_without_a_known_normalisation_uses_the_range_that_is_shown():
+    # Shown from -3, black, to 5, white: 51 is a fifth of the way, -3 + 8 / 5 = -1.4.
+    tensor = torch.zeros(1, 1, 2, 2)
+    tensor[0, 0, 0, 0], tensor[0, 0, 1, 1] = -3, 5
+    picture = pixels(tensor, lambda image: image)
+    assert torch.equal(repaint(tensor, picture, None), tensor)
+    picture[0, 1] = 51
+    assert repaint(tensor, picture, None)[0, 0, 0, 1].item() == pytest.approx(-1.4)
+    # Values in [0, 1] are shown as they are.
+    assert repaint(torch.full((1, 3, 2, 2), 0.5), np.full((2, 2, 3), 51, np.uint8), None)[0, 0, 0, 0].item() == (
+        pytest.approx(0.2)
+    )
+
+
+def test_a_grey_input_takes_the_mean_of_a_colour_and_grey_pictures_are_taken():
+    tensor = torch.zeros(1, 1, 2, 3)
+    picture = np.zeros((2, 3, 3), np.uint8)
+    picture[0, 0] = (255, 0, 51)
+    assert repaint(tensor, picture, None)[0, 0, 0, 0].item() == pytest.approx(0.4)
+    grey = np.zeros((2, 3), np.uint8)
+    grey[1, 2] = 102
+    assert repaint(tensor, grey, None)[0, 0, 1, 2].item() == pytest.approx(0.4)
+
+
+def test_the_engine_repaints_what_its_model_sees(demo, pictures):
+    cam = GradCAM(demo)
+    photo = pictures["chelsea"]
+    assert torch.equal(cam.predict(cam.repaint(photo, cam.picture(photo))), cam.predict(photo))
+    painted = cam.picture(photo)
+    painted[50:150, 50:150] = 128
+    again = cam.repaint(photo, painted)
+    assert (cam.picture(again) == painted).all()
+    assert (cam.predict(again) - cam.predict(photo)).abs().max() > 0.1
+    kept = cam.prepare(photo).clone()
+    kept[..., 50:150, 50:150] = again[..., 50:150, 50:150]
+    assert torch.equal(kept, again)
+
+
+def test_several_inputs_keep_the_others():
+    other = torch.rand(1, 2)
+    cam = GradCAM(build("plain"))
+    painted = cam.repaint((X, other), cam.picture((X, other)))
+    assert torch.equal(painted[0], X)
+    assert painted[1] is other
+
+
+def test_a_painted_picture_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"picture: expected the pixels that the model sees, uint8 \(16, 16, 3\)"):
+        GradCAM(build("plain")).repaint(X, PHOTO)
+
+
+def test_a_blank_input_is_black_as_the_model_takes_it():
+    cam = GradCAM(build("plain"), transform=Preprocess(8, 8, mean=(0.5, 0.5, 0.25), std=(0.5, 0.25, 0.25)))
+    assert cam.blank((2, 3), 3)[0, :, 1, 2].tolist() == [-1, -2, -1]
+    assert (cam.picture(cam.blank((2, 3), 3)) == 0).all()
+    assert torch.equal(blank((28, 28), 1, IMAGENET), torch.zeros(1, 1, 28, 28))
+    with pytest.raises(ValueError, match=r"size, channels: expected \(height, width\)"):
+        blank((28, 0), 1, None)
