@@ -165,6 +165,8 @@ class Canvas(anywidget.AnyWidget):
             first looked at, which the view tells by {"type": "activations", "revision", "channel"}.
         channel: the channel that is kept on the picture; None for the heatmap. The browser changes it on its own.
         panels: names of the sections of the view that are on show.
+        threshold: share of the map's maximum at which the box is cut. The browser changes it on its own.
+        show_box: whether the box is drawn. The browser changes it on its own.
         opacity: of the heatmap, 0 to 1. The browser changes it on its own.
         colormap: name of the colour table.
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
@@ -184,6 +186,8 @@ class Canvas(anywidget.AnyWidget):
     activations = traitlets.Dict().tag(sync=True)
     channel = traitlets.Int(None, allow_none=True).tag(sync=True)
     panels = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    threshold = traitlets.Float(0.15).tag(sync=True)
+    show_box = traitlets.Bool(False).tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)

@@ -40,6 +40,7 @@ from gradcam_widget.widget.panels import (
     close_all,
 )
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
+from gradcam_widget.widget.selection import Selection
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
 from gradcam_widget.widget.words import (
     classes_of,
@@ -60,7 +61,7 @@ _ACTIVATIONS = 262_144  # values of a layer that are sent together; of a larger 
 _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 
 
-class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A microscope for a network: choose a picture, a layer and a class; see where and through which channels.
 
     Args:
@@ -86,6 +87,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
             ``target`` stay None where the choice is left to the engine; ``explanation`` tells what it chose.
         channel: number of the channel whose activation map is kept on the picture; None for the heatmap. It is
             None again when another layer is shown.
+        threshold, show_box, box: where the evidence lies; see `gradcam_widget.widget.selection.Selection`.
         panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
         status: one line: device, passes of the model, time. Read-only.
@@ -194,6 +196,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         self._canvas.observe(self._on_canvas_channel, names="channel")
         self.observe(self._on_own_channel, names="channel")
         self.observe(self._on_own_panels, names="panels")
+        self._begin_selection()
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)
@@ -389,6 +392,7 @@ class GradCAMWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no
         if self._controls.show_look(colormap, opacity):
             self._canvas.look(colormap, opacity)
         shown = None if failed is not None or unpaid is not None else drawn
+        self._measure_box(shown is not None)
         with self._as_mirror():
             self.set_trait("explanation", shown and shown.explanation)
             self.set_trait("status", shown.status if shown else f"{self.engine.device} · no explanation")

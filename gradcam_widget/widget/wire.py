@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCENE_BYTES", "channels", "encode", "fit", "json_bytes", "plain", "shorten", "thumbnail"]
+__all__ = ["SCENE_BYTES", "channels", "decode", "encode", "fit", "json_bytes", "plain", "shorten", "thumbnail"]
 
 SCENE_BYTES = 9_680
 """What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
@@ -64,6 +64,19 @@ def encode(values: NDArray[Any], dtype: str) -> dict[str, Any]:
     else:
         raise ValueError(f"dtype: expected f32, i16 or u8z; got {dtype!r}")
     return {"dtype": name, "shape": list(array.shape), "scale": scale, "offset": offset, "data": data}
+
+
+def decode(array: Mapping[str, Any]) -> NDArray[Any]:
+    """The values of an array as the view has them: float32, rounded as `encode` had to."""
+    data = array["data"]
+    if array["dtype"] == "f32":
+        values = np.frombuffer(data, "<f4")
+    elif array["dtype"] == "i16":
+        values = (np.frombuffer(data, "<i2") * array["scale"]).astype("<f4")
+    else:
+        steps = np.frombuffer(zlib.decompress(data), np.uint8)
+        values = (array["offset"] + steps * array["scale"]).astype("<f4")
+    return values.reshape(array["shape"])
 
 
 def fit(

@@ -27,6 +27,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "heatmap": (),
     "inputs": (),
     "layers": (),
+    "localise": (),
     "painting": (),
     "render": (),
     "smoothing": (),
@@ -74,6 +75,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.controls": ("widget.state", "widget.wire"),
     "widget.panels": ("widget.state",),
     "widget.pictures": ("widget.wire",),
+    "widget.selection": ("localise", "widget.canvas", "widget.state", "widget.wire"),
     "widget.words": ("engine", "explanation", "targets", "widget.canvas", "widget.controls"),
     "widget.explorer": (
         "engine",
@@ -87,6 +89,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.controls",
         "widget.panels",
         "widget.pictures",
+        "widget.selection",
         "widget.state",
         "widget.words",
     ),

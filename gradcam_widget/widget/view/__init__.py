@@ -9,10 +9,12 @@ __all__ = ["SCRIPTS", "STYLES", "script", "style"]
 SCRIPTS = (
     "decode",
     "maths",
+    "localise",
     "words",
     "drawing",
     "dom",
     "picture",
+    "box",
     "channels",
     "predictions",
     "strip",
@@ -23,7 +25,7 @@ SCRIPTS = (
 )
 """Parts of one ES module, in order: later ones use what earlier ones declare, and the last one exports."""
 
-STYLES = ("look", "panels")
+STYLES = ("look", "panels", "box")
 
 _HERE = Path(__file__).parent
 

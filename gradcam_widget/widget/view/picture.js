@@ -15,7 +15,8 @@ function picturePart({ tip, say, signal }) {
   const scale = h("div", { class: "gcw-scale", role: "img" }, ramp, mark, most, middle, least);
   const diagnosis = h("p", { class: "gcw-diagnosis" });
   const caption = h("p", { class: "gcw-caption" });
-  const element = h("div", { class: "gcw-where" }, stage, scale, h("div", { class: "gcw-under" }, diagnosis, caption));
+  const under = h("div", { class: "gcw-under" }, diagnosis, caption);
+  const element = h("div", { class: "gcw-where" }, stage, scale, under);
 
   let picture = null;
   let scene = null;
@@ -155,6 +156,8 @@ function picturePart({ tip, say, signal }) {
 
   return {
     element,
+    stage,
+    under,
     /** Takes what is to be shown; `resize` draws it. */
     show(nextPicture, nextScene, failed) {
       const sameGrid = scene && nextScene && scene.rows === nextScene.rows && scene.cols === nextScene.cols;

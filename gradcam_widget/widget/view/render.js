@@ -55,6 +55,8 @@ function render({ model, el }) {
   const parts = { root, tip, say, signal, model, lookAt, pin, activationOf };
   const notice = noticePart();
   const picture = picturePart(parts);
+  const box = boxPart(parts, picture.stage);
+  picture.under.append(box.element);
   const channels = channelPart(parts);
   const predictions = predictionPart(parts);
   const status = statusPart();
@@ -87,6 +89,7 @@ function render({ model, el }) {
     root.dataset.layout = wide ? "wide" : "narrow";
     root.style.setProperty("--gcw-side", `${side}px`);
     const height = picture.resize(side, ratio);
+    box.resize(ratio);
     channels.resize(wide ? rowsBeside(height) : 18, ratio);
     strip.resize();
     if (shown.scene) root.dataset.revision = shown.scene.revision;
@@ -208,6 +211,7 @@ function render({ model, el }) {
     notice.show(message);
     showTask();
     picture.show(next.picture, next.scene, Boolean(message?.title || message?.message));
+    box.show(next.picture, next.scene);
     channels.show(next.scene);
     predictions.show(next.scene);
     status.show(next.scene?.status);
@@ -252,6 +256,7 @@ function render({ model, el }) {
     ["change:strip change:tables", coalesced(refreshStrip)],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
+    ["change:threshold change:show_box", coalesced(() => signal.aborted || box.update())],
     ["change:panels", coalesced(() => signal.aborted || arrange())],
     ["change:opacity change:colormap change:colormap_index", coalesced(() => signal.aborted || recolour())],
   ];
