@@ -77,7 +77,7 @@ def widget(make: Callable[..., GradCAMWidget]) -> GradCAMWidget:
 
 def test_the_box_by_hand(widget: GradCAMWidget) -> None:
     # From 2 to 4 pixels the weights are (1, 0), (3/4, 1/4), (1/4, 3/4), (0, 1): the upper row is 1.25, 1, 0.5,
-    # 0.25 and the lower one 1, 0.75, 0.25, 0; 15 % of 1.25 is 0.1875, which the last pixel of the lower rows misses.
+    # 0.25 and the lower one 1, 0.75, 0.25, 0; 15 % of 1.25 is 0.1875, which the last pixels of those miss.
     assert (widget.threshold, widget.show_box) == (0.15, False)
     assert widget.box == (0, 0, 4, 4)
     widget.threshold = (
