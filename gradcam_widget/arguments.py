@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -43,21 +44,24 @@ def check_model(model: object) -> None:
         raise TypeError(f"model: expected a torch.nn.Module; got the class {model.__name__}, so call it first")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
-    quantised = next((m for m in model.modules() if "quantized" in type(m).__module__), None)
-    if quantised is not None:
-        raise ValueError(
-            f"model: it has quantised layers ({type(quantised).__name__}), which have no gradients; "
-            "explain the floating-point model that it was made from"
-        )
-    if any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        raise ValueError(
-            "model: it has lazy modules, which do not know their sizes before they have run; "
-            "run the model once on an input first"
-        )
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
             "model: a ScriptModule does not let feature maps be kept for their gradients; "
             "give the nn.Module that it was scripted or traced from"
+        )
+    modules = list(model.modules())
+    quantised = next((kind for kind in dict.fromkeys(map(type, modules)) if "quantized" in kind.__module__), None)
+    if quantised is not None:
+        raise ValueError(
+            f"model: it has quantised layers ({quantised.__name__}), which have no gradients; "
+            "explain the floating-point model that it was made from"
+        )
+    places = (place.values() for module in modules for place in (module._parameters, module._buffers))
+    lazy = (nn.UninitializedParameter, nn.UninitializedBuffer)
+    if any(issubclass(kind, lazy) for kind in set(map(type, chain.from_iterable(places)))):
+        raise ValueError(
+            "model: it has lazy modules, which do not know their sizes before they have run; "
+            "run the model once on an input first"
         )
 
 

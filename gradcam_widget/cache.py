@@ -61,6 +61,11 @@ class Cache:
         entry = self._values.get(key)
         return None if entry is None else entry[0]
 
+    def size(self, key: Hashable) -> int:
+        """Bytes of a value; 0 where there is none."""
+        entry = self._values.get(key)
+        return 0 if entry is None else entry[1]
+
     def put(self, key: Hashable, value: Any, size: int, parent: Hashable = None) -> None:
         """Keep a value of ``size`` bytes; the least recently used others go until all fit.
 

@@ -6,7 +6,7 @@ import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeGuard, TypeVar
@@ -33,6 +33,7 @@ from gradcam_widget.diagnosis import diagnose
 from gradcam_widget.evidence import Evidence, exact
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.gradients import Gradients, Passes
+from gradcam_widget.harmless import autocast_off, autocasts
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, blank, own_transform, pixels, repaint
 from gradcam_widget.layers import Layer, nearest_names, spatial_dimensions
 from gradcam_widget.methods import Method, find_method
@@ -42,7 +43,7 @@ from gradcam_widget.perturbation import Progress, ablated_output, batch_size, oc
 from gradcam_widget.replay import Replay
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.targets import BinaryLogit, ClassLogit, Target, name_target, probabilities
-from gradcam_widget.trace import Record, Trace, Tracer, autocast_off
+from gradcam_widget.trace import Record, Trace, Tracer
 
 __all__ = ["GradCAM", "Memory", "Passes"]
 
@@ -189,6 +190,7 @@ class GradCAM:
         self._numbers = itertools.count()
         self._other_passes = Passes()
         self._latest: _Latest | None = None
+        self._scored: tuple[int, Target, float, float | None] | None = None  # picture, target, score, probability
 
     def __enter__(self) -> GradCAM:
         return self
@@ -202,7 +204,7 @@ class GradCAM:
         """Forget all that is kept. The engine works on afterwards, from scratch."""
         with self._lock:
             self._cache.clear()
-            self._latest = None
+            self._latest = self._scored = None
 
     @property
     def device(self) -> torch.device:
@@ -703,7 +705,7 @@ class GradCAM:
             kept = self._map(key, trace, target, record, method, progress, smooth)
             self._cache.put(place, kept, kept.bytes(), parent=key)
         # Under the caller's inference_mode the copies would be inference tensors, which cannot be changed.
-        with torch.inference_mode(False):
+        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
             alpha, mean, signed = kept.alpha.clone(), kept.mean_activations.clone(), kept.signed_cam.clone()
             guided = None if kept.guided is None else kept.guided.clone()
         return Explanation(
@@ -736,20 +738,31 @@ class GradCAM:
             alpha, signed, *guided = self._apply(method, own)
         else:
             alpha, signed, *guided = self._average(trace, target, record, method, smooth, progress)
-        output = trace.output[0].detach()
-        with _plain_arithmetic(output):
-            score = float(target(output.clone()))
-            activations = own.activations()
-            gradients = None if own.gradient is None else own.gradients()
+        with _plain_arithmetic(signed):
+            alpha, signed = alpha.cpu(), signed.cpu()
+            score, probability = self._score(key, trace, target)
             return _Map(
-                alpha=alpha.cpu(),
-                mean_activations=activations.flatten(1).mean(1).cpu(),
-                signed_cam=signed.cpu(),
+                alpha=alpha,
+                mean_activations=trace.mean_activations(record),
+                signed_cam=signed,
                 guided=guided[0].cpu() if guided else None,
                 score=score,
-                probability=_probability(target, output),
-                diagnosis=diagnose(signed, gradients, name_target(target), record.output.dtype),
+                probability=probability,
+                diagnosis=diagnose(
+                    signed,
+                    own.gradient if own.gradient is None else record.maps(own.gradient),
+                    name_target(target),
+                    record.output.dtype,
+                ),
             )
+
+    def _score(self, key: int, trace: Trace, target: Target) -> tuple[float, float | None]:
+        """A target's value and, where it is a class, its probability: the same at every layer."""
+        if self._scored is None or self._scored[:2] != (key, target):
+            output = trace.output[0].detach()
+            # A clone, because a user's target may work in place.
+            self._scored = key, target, float(target(output.clone())), _probability(target, output)
+        return self._scored[2:]
 
     def _evidence(
         self,
@@ -857,10 +870,18 @@ def _probability(target: Target, output: Tensor) -> float | None:
     return None
 
 
+def _plain_arithmetic(tensor: Tensor) -> AbstractContextManager[None]:
+    """No inference tensors and no autocast on a tensor's device inside, whatever the caller's modes. Nothing there
+    has a gradient, so none is recorded.
+    """
+    if not torch.is_inference_mode_enabled() and not autocasts(tensor.device.type):
+        return nullcontext()
+    return _out_of_modes(tensor.device.type)
+
+
 @contextmanager
-def _plain_arithmetic(tensor: Tensor) -> Iterator[None]:
-    """No gradients, no inference tensors, no autocast on a tensor's device, whatever the caller's modes."""
-    with torch.inference_mode(False), torch.no_grad(), autocast_off(tensor.device.type):
+def _out_of_modes(device: str) -> Iterator[None]:
+    with torch.inference_mode(False), torch.no_grad(), autocast_off(device):
         yield
 
 

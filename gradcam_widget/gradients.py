@@ -36,6 +36,26 @@ class Passes:
         return Passes(self.forward - other.forward, self.backward - other.backward, self.partial - other.partial)
 
 
+class _Known:
+    """The gradients of one target that are known, by record index, and their bytes, each storage counted once."""
+
+    __slots__ = ("bytes", "gradients", "storages")
+
+    def __init__(self) -> None:
+        self.gradients: dict[int, Tensor | None] = {}
+        self.storages: set[int] = set()
+        self.bytes = 0
+
+    def add(self, records: Sequence[Record], found: Sequence[Tensor | None]) -> None:
+        for record, gradient in zip(records, found, strict=True):
+            self.gradients[record.index] = gradient
+            if gradient is not None:
+                storage = gradient.untyped_storage()
+                if (address := storage.data_ptr()) not in self.storages:
+                    self.storages.add(address)
+                    self.bytes += storage.nbytes()
+
+
 class Gradients:
     """Gradients of targets at the feature maps of traces, within a quarter of a cache's budget.
 
@@ -47,7 +67,8 @@ class Gradients:
     def __init__(self, cache: Cache) -> None:
         self.passes = 0
         self._cache = cache
-        self._places: list[Hashable] = []
+        self._sizes: dict[Hashable, int] = {}  # bytes by target, oldest first
+        self._total = 0
 
     def __call__(
         self, key: int, trace: Trace, target: Target, records: Sequence[Record]
@@ -61,7 +82,8 @@ class Gradients:
             records: feature maps of the trace.
         """
         place = (key, "gradients", target)
-        known: dict[int, Tensor | None] = self._cache.get(place) or {}
+        kept: _Known = self._cache.get(place) or _Known()
+        known = kept.gradients
         missing = [record for record in records if record.index not in known]
         if not missing:
             return known
@@ -77,26 +99,25 @@ class Gradients:
             root, seed = (scalar(target, trace), None) if start is None else (start.output, known[start.index])
             found = _grad(root, [record.output for record in wanted], seed)
         self.passes += 1
-        known = {**known, **{record.index: gradient for record, gradient in zip(wanted, found, strict=True)}}
-        storages = {
-            gradient.untyped_storage().data_ptr(): gradient.untyped_storage().nbytes()
-            for gradient in known.values()
-            if gradient is not None
-        }
-        self._cache.put(place, known, sum(storages.values()), parent=key)
-        self._trim(place)
+        kept.add(wanted, found)
+        self._cache.put(place, kept, kept.bytes, parent=key)
+        self._trim(place, kept.bytes)
         return known
 
-    def _trim(self, newest: Hashable) -> None:
+    def _trim(self, newest: Hashable, size: int) -> None:
         """Leave most of the budget to traces: gradients take a quarter of it, the oldest targets' go first."""
-        self._places = [place for place in self._places if self._cache.peek(place) is not None and place != newest]
-        self._places.append(newest)
-        sizes = self._cache.sizes()
-        total = sum(sizes.get(place, 0) for place in self._places)
-        for place in self._places[:-1]:
-            if total <= self._cache.budget // 4:
+        self._sizes.pop(newest, None)
+        self._sizes[newest] = size
+        self._total += size
+        if self._total <= self._cache.budget // 4:
+            return
+        # The total counts what has grown twice, and what the cache has dropped on its own: now it is exact.
+        self._sizes = {place: size for place in self._sizes if (size := self._cache.size(place))}
+        self._total = sum(self._sizes.values())
+        for place in list(self._sizes):
+            if self._total <= self._cache.budget // 4 or place == newest:
                 break
-            total -= sizes[place]
+            self._total -= self._sizes.pop(place)
             self._cache.drop(place)
 
     def _start(self, trace: Trace, missing: Sequence[Record], known: Mapping[int, Tensor | None]) -> Record | None:

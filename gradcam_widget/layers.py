@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -140,24 +141,34 @@ def kind_of(module: nn.Module, path: str = "") -> Kind:
 
     A linear layer on tokens or channels-last maps is a convolution of one cell.
     """
-    if isinstance(module, conv._ConvNd | nn.Linear):
-        return "conv"
-    if isinstance(module, _NORMS):
-        return "norm"
-    if isinstance(module, _POOLS):
-        return "pool"
-    if isinstance(module, _ACTIVATIONS):
-        return "activation"
-    name = type(module).__name__.lower()
+    own_class: type = type(module)
+    known = _kind_of_class(own_class)
+    if known is not None:
+        return known
     own = path.rpartition(".")[2].lower()
-    if any(word in text for word in ("attention", "attn") for text in (name, own)):
+    if "attention" in own or "attn" in own:
         return "attention"
-    if not any(True for _ in module.children()):
+    if not any(module._modules.values()):
+        name = type(module).__name__.lower()
         if "norm" in name:
             return "norm"
         if "pool" in name:
             return "pool"
     return "block"
+
+
+@functools.lru_cache(1024)  # asked for every module of every trace
+def _kind_of_class(kind: type) -> Kind | None:
+    if issubclass(kind, conv._ConvNd | nn.Linear):
+        return "conv"
+    if issubclass(kind, _NORMS):
+        return "norm"
+    if issubclass(kind, _POOLS):
+        return "pool"
+    if issubclass(kind, _ACTIVATIONS):
+        return "activation"
+    name = kind.__name__.lower()
+    return "attention" if "attention" in name or "attn" in name else None
 
 
 def spatial_dimensions(model: nn.Module) -> int:

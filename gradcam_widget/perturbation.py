@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradcam_widget.harmless import undisturbed
 from gradcam_widget.heatmap import upsample
 from gradcam_widget.replay import Replay, Selector, is_for_each
 from gradcam_widget.targets import Target, select_output
-from gradcam_widget.trace import Record, Trace, undisturbed
+from gradcam_widget.trace import Record, Trace
 
 __all__ = [
     "Cancelled",

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from gradcam_widget.harmless import undisturbed
 from gradcam_widget.targets import select_output
-from gradcam_widget.trace import Record, Trace, first_tensor, undisturbed, with_first_tensor
+from gradcam_widget.trace import Record, Trace, first_tensor, with_first_tensor
 
 __all__ = ["Replay", "is_for_each"]
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import operator
-import random
-import sys
+import functools
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import torch
@@ -18,183 +14,17 @@ from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, padding, pooling
 
 from gradcam_widget.graph import Dominators, receptive_field
+from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradients_on, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
 
-__all__ = [
-    "ModelState",
-    "Record",
-    "Trace",
-    "Tracer",
-    "autocast_off",
-    "first_tensor",
-    "gradients_on",
-    "undisturbed",
-    "with_first_tensor",
-]
+__all__ = ["Record", "Trace", "Tracer", "first_tensor", "with_first_tensor"]
 
 _PADDINGS = tuple(getattr(padding, name) for name in padding.__all__)  # their cells lie outside of the picture
 _CHANNELS_FIRST = (conv._ConvNd, batchnorm._BatchNorm, *(getattr(pooling, name) for name in pooling.__all__))
+_Key = tuple[str, int]
+"""One call of a module: path and number of the call."""
 _IDENTITIES = ("Identity", "Dropout", "StochasticDepth", "DropPath", "DropBlock", "FeatureAlphaDropout")
-
-
-class ModelState:
-    """Tells whether a model is still the one that was traced: the same modules, hooks and tensors, unwritten.
-
-    Seen are optimisers, ``load_state_dict``, ``to``, and any parameter, buffer, module or hook added, removed or
-    assigned. What writes into ``parameter.data`` is not seen, because torch does not record it; call
-    `gradcam_widget.GradCAM.close` after that.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.modules = list(model.modules())
-        self._places: list[dict[str, Any]] = [
-            place for module in self.modules for place in (module._modules, module._parameters, module._buffers)
-        ]
-        self._lengths = list(map(len, self._places))
-        self._values = list(chain.from_iterable(map(dict.values, self._places)))
-        self._hooks = [
-            place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)
-        ]
-        self._hook_counts = list(map(len, self._hooks))
-        self._hooked = [place for place in self._hooks if place]
-        self._hook_names = list(map(tuple, self._hooked))
-        self._tensors = [value for value in self._values if isinstance(value, Tensor)]
-        self._versioned = [tensor for tensor in self._tensors if not tensor.is_inference()]
-        self._versions = list(map(_VERSION, self._versioned))
-        self._addresses = list(map(Tensor.data_ptr, self._tensors))
-
-    def holds(self) -> bool:
-        """Whether nothing has changed since this state was taken."""
-        # Runs at every look-up over hundreds of tensors, hence loops in C.
-        return (
-            list(map(_VERSION, self._versioned)) == self._versions
-            and list(map(len, self._places)) == self._lengths
-            and all(map(operator.is_, chain.from_iterable(map(dict.values, self._places)), self._values))
-            and list(map(Tensor.data_ptr, self._tensors)) == self._addresses
-            and list(map(len, self._hooks)) == self._hook_counts
-            and list(map(tuple, self._hooked)) == self._hook_names
-        )
-
-    def any_training(self) -> bool:
-        """Whether a module is in training mode."""
-        return any(map(_TRAINING, self.modules))
-
-
-_TRAINING = operator.attrgetter("training")
-_VERSION = operator.attrgetter("_version")
-
-
-def _version(tensor: Tensor) -> int:
-    # Inference tensors have no version counter and cannot be changed in place outside inference mode.
-    return -1 if tensor.is_inference() else tensor._version
-
-
-@contextmanager
-def gradients_on() -> Iterator[None]:
-    """Gradients are recorded inside, also under the caller's no_grad or inference_mode."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Runs the model in eval mode with gradients on and autocast off, and puts everything back.
-
-    Put back are training flags, buffers, and the random state of torch, its GPUs, numpy and Python; the flags
-    are set on the modules themselves, because a user's ``train()`` may do more than set a flag.
-    """
-    modules = list(model.modules())
-    flags = [(module, module.training) for module in modules]
-    buffers = [_Buffers(module) for module in modules]
-    restore_random = _random_state()
-    try:
-        for module, training in flags:
-            if training:
-                module.training = False
-        with gradients_on(), autocast_off(_kind_of_device(model)), _eagerly():
-            yield
-    finally:
-        for module, training in flags:
-            if module.training is not training:
-                module.training = training
-        for kept in buffers:
-            kept.restore()
-        restore_random()
-
-
-class _Buffers:
-    """A module's buffers as they were: the same objects, order, addresses and bits."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._items = dict(module._buffers)
-        self._passing = set(module._non_persistent_buffers_set)
-        self._kept = [
-            (buffer, _version(buffer), buffer.data, buffer.detach().clone())
-            for buffer in self._items.values()
-            if buffer is not None
-        ]
-
-    def restore(self) -> None:
-        """Put them back, touching only what has changed."""
-        place = self._module._buffers
-        if list(map(id, place.values())) != list(map(id, self._items.values())) or list(place) != list(
-            self._items
-        ):
-            place.clear()
-            place.update(self._items)
-            self._module._non_persistent_buffers_set.intersection_update(self._passing)
-            self._module._non_persistent_buffers_set.update(self._passing)
-        for buffer, version, memory, value in self._kept:
-            if buffer.data_ptr() != memory.data_ptr():
-                buffer.data = memory
-            # Writes through .data leave the version alone.
-            if _version(buffer) != version or not torch.equal(buffer, value):
-                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-                    buffer.copy_(value)
-
-
-def _kind_of_device(model: nn.Module) -> str:
-    return next((tensor.device.type for tensor in model.parameters()), "cpu")
-
-
-def autocast_off(device: str) -> AbstractContextManager[Any]:
-    """Autocast off inside: it would make a map depend on where it is asked for. ``device`` is a type: "cuda"."""
-    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
-
-
-def _eagerly() -> AbstractContextManager[Any]:
-    """Compiled parts run as written: compiled code would skip our hooks, or be compiled anew with them inside."""
-    set_stance = getattr(torch.compiler, "set_stance", None)  # torch >= 2.6
-    if set_stance is None or "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    stance: AbstractContextManager[Any] = set_stance("force_eager")
-    return stance
-
-
-def _random_state() -> Callable[[], None]:
-    """The present state of every random generator that a forward pass may draw from; call it to put it back."""
-    cpu = torch.get_rng_state()
-    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    python = random.getstate()
-    numpy = sys.modules.get("numpy")
-    array = numpy.random.get_state() if numpy else None
-
-    def restore() -> None:
-        torch.set_rng_state(cpu)
-        if gpu is not None:
-            torch.cuda.set_rng_state_all(gpu)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
-        random.setstate(python)
-        if numpy and array is not None:
-            numpy.random.set_state(array)
-
-    return restore
 
 
 class Record:
@@ -204,17 +34,15 @@ class Record:
 
     def __init__(
         self,
-        name: str,
-        call: int,
+        key: _Key,
         module: nn.Module,
         kind: Kind,
         output: Tensor,
         layout: Layout | CustomLayout,
         index: int,
     ) -> None:
-        self.path = name
-        self.call = call
-        self.name = name if call == 1 else f"{name}:{call}"
+        self.path, self.call = key
+        self.name = self.path if self.call == 1 else f"{self.path}:{self.call}"
         self.module = module
         self.kind = kind
         self.output = output
@@ -249,6 +77,8 @@ class Trace:
         self.state = state
         self.by_name = {record.name: record for record in records}
         self._dominators: Dominators | None = None
+        self._cut_by: dict[int, tuple[int, ...]] = {}
+        self._means: dict[int, Tensor] = {}
         self._fields: dict[Any, Any] = {}
         self._described: dict[int, Layer] = {}
 
@@ -283,17 +113,35 @@ class Trace:
         """Whether every path from the output to ``record`` runs through ``by``."""
         return by.index in self._cuts(record)
 
-    def _cuts(self, record: Record) -> Iterator[int]:
-        if self._dominators is None:
-            nodes = [record.output.grad_fn for record in self.records]
-            self._dominators = Dominators(self.output.grad_fn, nodes)
-        return self._dominators.of(record.index)
+    def _cuts(self, record: Record) -> tuple[int, ...]:
+        """Indices of the records that cut this one off from the output, the nearest first."""
+        known = self._cut_by.get(record.index)
+        if known is None:
+            if self._dominators is None:
+                nodes = [record.output.grad_fn for record in self.records]
+                self._dominators = Dominators(self.output.grad_fn, nodes)
+            known = self._cut_by[record.index] = tuple(self._dominators.of(record.index))
+        return known
+
+    def mean_activations(self, record: Record) -> Tensor:
+        """(K,) on the CPU, the mean of each map over its cells, in float32 at least; the same for every target."""
+        known = self._means.get(record.index)
+        if known is None:
+            maps = record.maps().flatten(1)
+            known = maps.mean(1, dtype=torch.promote_types(maps.dtype, torch.float32)).cpu()
+            self._means[record.index] = known
+        return known
 
     def backward(self) -> AbstractContextManager[None]:
         """Around a backward pass: as `undisturbed`, since activation checkpointing runs the model's code again;
         free of cost where every module is in eval mode.
         """
-        return undisturbed(self.model) if self.state.any_training() else _backward_modes(self.output.device.type)
+        if self.state.any_training():
+            return undisturbed(self.model, self.state.modules)
+        device = self.output.device.type
+        if torch.is_inference_mode_enabled() or autocasts(device):
+            return _backward_modes(device)
+        return gradients_on()
 
     def bytes(self) -> int:
         """Bytes of the kept activations, each storage counted once."""
@@ -308,7 +156,7 @@ class Trace:
             return receptive_field(record.output, self.inputs[0], self._fields)
 
 
-_OVERWRITTEN: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
+_OVERWRITTEN: weakref.WeakKeyDictionary[nn.Module, set[_Key]] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
@@ -346,21 +194,23 @@ class Tracer:
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> Trace:
         """A trace of the model on its inputs, each (1, ...), on the model's device and of its dtype."""
-        if self._state is None or not self._state.holds():
-            self._state = ModelState(self.model)
-        run = self._run(inputs, _OVERWRITTEN.get(self.model))
+        state = self._state
+        if state is None or not state.holds():
+            state = ModelState(self.model)
+        run = self._run(state, inputs, _OVERWRITTEN.get(self.model))
         if run.violated:
-            run = self._run(inputs, None)
+            run = self._run(state, inputs, None)
         _OVERWRITTEN[self.model] = run.overwritten
-        if not self._state.holds():
+        if not state.holds():
             # The pass itself wrote to a buffer, which has been put back; the versions have moved on.
-            self._state = ModelState(self.model)
-        return Trace(self.model, run.leaves, run.output, run.records, self._state)
+            state = ModelState(self.model)
+        self._state = state
+        return Trace(self.model, run.leaves, run.output, run.records, state)
 
-    def _run(self, inputs: tuple[Tensor, ...], clone: set[str] | None) -> _Run:
+    def _run(self, state: ModelState, inputs: tuple[Tensor, ...], clone: set[_Key] | None) -> _Run:
         self.runs += 1
         self.size = tuple(inputs[0].shape)
-        return _Run(self.model, inputs, clone, self._selector, self._layout)
+        return _Run(self.model, state, inputs, clone, self._selector, self._layout)
 
 
 class _Run:
@@ -377,17 +227,18 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
+        state: ModelState,
         inputs: tuple[Tensor, ...],
-        clone: set[str] | None,
+        clone: set[_Key] | None,
         selector: Callable[[Any], Tensor] | str | int | None,
         layout: Callable[[Tensor], Tensor | None] | None,
     ) -> None:
+        self._state = state
         self._layout = layout
         self.violated = False
-        self.overwritten: set[str] = set()
+        self.overwritten: set[_Key] = set()
         self.leaves = tuple(_leaf(tensor) for tensor in inputs)
         self._clone = clone
-        self._calls: Counter[str] = Counter()
         self._kept: list[_Kept] = []
         self._attentions: list[_Kept] = []
         self.output = self._forward(model, selector)
@@ -396,28 +247,40 @@ class _Run:
 
     def _forward(self, model: nn.Module, selector: Callable[[Any], Tensor] | str | int | None) -> Tensor:
         handles = []
-        with undisturbed(model):
+        with undisturbed(model, self._state.modules):
             try:
-                for name, module in model.named_modules():
-                    if name:
-                        handles.append(module.register_forward_hook(self._hook(name)))
+                for name, module in self._state.named:
+                    if name and not isinstance(module, _PADDINGS):
+                        handles.append(module.register_forward_hook(self._hook(name, kind_of(module, name))))
                 # Clones, because a model may work in place on its input and a leaf forbids that.
-                return select_output(_call(model, tuple(leaf.clone() for leaf in self.leaves)), selector)
+                return select_output(self._call(model, tuple(leaf.clone() for leaf in self.leaves)), selector)
             finally:
                 for handle in handles:
                     handle.remove()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    def _call(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+        """The model's output; of a model made under inference_mode with copies of its tensors, since autograd
+        refuses the originals.
+        """
+        if not self._state.of_inference:
+            return model(*inputs)
+        named = [*model.named_parameters(), *model.named_buffers()]
+        return torch.func.functional_call(model, {name: tensor.clone() for name, tensor in named}, inputs)
+
+    def _hook(self, name: str, kind: Kind) -> Callable[[nn.Module, Any, Any], Any]:
+        calls = 0
+
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            self._calls[name] += 1
+            nonlocal calls
+            calls += 1
             own = first_tensor(output)
-            if own is None or not own.is_floating_point() or not own.requires_grad or own.ndim < 3:
+            if own is None or own.ndim < 3 or not own.requires_grad or not own.is_floating_point():
                 return None
-            if isinstance(module, _PADDINGS) or (_is_identity(module) and args and own is args[0]):
+            if args and own is args[0] and _is_identity(module):
                 return None
-            kept = _Kept(name, self._calls[name], module, own)
+            kept = _Kept((name, calls), module, kind, own)
             self._kept.append(kept)
-            if _is_view_of(own, args) or not (self._clone is None or kept.key in self._clone):
+            if (self._clone is not None and kept.key not in self._clone) or _is_view_of(own, args):
                 return None
             replaced = with_first_tensor(output, own.clone())
             if replaced is None:
@@ -443,7 +306,7 @@ class _Run:
         picture = tuple(self.leaves[0].shape[2:])
         grids: list[tuple[int, ...]] = []
         records: list[Record] = []
-        self._attentions = [kept for kept in self._kept if kind_of(kept.module, kept.name) == "attention"]
+        self._attentions = [kept for kept in self._kept if kept.kind == "attention"]
         for kept in self._kept:
             if kept.passed is not None and kept.passed._version > 0:
                 self.overwritten.add(kept.key)
@@ -458,8 +321,7 @@ class _Run:
                 continue
             if layout.order.startswith("channels"):
                 grids.append(layout.grid)
-            kind = kind_of(kept.module, kept.name)
-            records.append(Record(kept.name, kept.call, kept.module, kind, kept.own, layout, len(records)))
+            records.append(Record(kept.key, kept.module, kept.kind, kept.own, layout, len(records)))
         return records
 
     def _layout_of(
@@ -469,7 +331,7 @@ class _Run:
         custom = None if self._layout is None else CustomLayout.of(self._layout, kept.own, len(picture))
         if custom is not None:
             return custom
-        if isinstance(kept.module, _CHANNELS_FIRST) and kept.own.ndim == len(picture) + 2:
+        if _is_channels_first(kept.type) and kept.own.ndim == len(picture) + 2:
             # Whatever its aspect: strides may differ along the axes.
             return Layout("channels first", tuple(kept.own.shape[2:])) if kept.own.shape[0] == 1 else None
         last = isinstance(kept.module, nn.LayerNorm | nn.Linear)
@@ -481,7 +343,7 @@ class _Run:
         if isinstance(kept.module, nn.Conv2d):
             return False
         for other in self._attentions:
-            if not kept.name.startswith(other.name + "."):
+            if not kept.key[0].startswith(other.key[0] + "."):
                 continue
             if isinstance(kept.module, nn.Linear):
                 return True
@@ -494,26 +356,21 @@ class _Run:
         return False
 
 
+@functools.lru_cache(1024)  # asked for every module of every trace
+def _is_channels_first(kind: type) -> bool:
+    return issubclass(kind, _CHANNELS_FIRST)
+
+
 class _Kept:
     """A layer's own output as its hook found it, and what was passed on in its place."""
 
-    __slots__ = ("call", "key", "module", "name", "own", "passed", "version")
+    __slots__ = ("key", "kind", "module", "own", "passed", "type", "version")
 
-    def __init__(self, name: str, call: int, module: nn.Module, own: Tensor) -> None:
-        self.name, self.call, self.module, self.own = name, call, module, own
-        self.key = f"{name}:{call}"
+    def __init__(self, key: _Key, module: nn.Module, kind: Kind, own: Tensor) -> None:
+        self.key, self.module, self.kind, self.own = key, module, kind, own
+        self.type: type = type(module)
         self.version = own._version
         self.passed: Tensor | None = None
-
-
-def _call(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """The model's output; of a model made under inference_mode with copies of its tensors, since autograd refuses
-    the originals.
-    """
-    named = [*model.named_parameters(), *model.named_buffers()]
-    if not any(tensor.is_inference() for _, tensor in named):
-        return model(*inputs)
-    return torch.func.functional_call(model, {name: tensor.clone() for name, tensor in named}, inputs)
 
 
 def _is_view_of(own: Tensor, args: Any) -> bool:
