@@ -22,6 +22,7 @@ __all__ = [
     "batch_size",
     "masked_scores",
     "occluded_scores",
+    "refuse",
     "report",
 ]
 
@@ -146,6 +147,11 @@ def _forward(
             return False
 
     return outputs, takes_batches
+
+
+def refuse(done: int, total: int) -> bool:
+    """The progress function of one who takes what is there, and pays for nothing more."""
+    return False
 
 
 def report(progress: Progress | None, done: int, total: int) -> None:

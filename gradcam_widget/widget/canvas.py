@@ -30,7 +30,8 @@ class Scene:
     Attributes:
         layer: {"name", "label", "kind", "shape": [K, h, w]}.
         target: {"index": int | None, "label", "score", "probability": float | None}.
-        method: {"name", "weights": what the bars are, in words}.
+        method: {"name", "weights": what the bars are, in words, "terms": what a channel adds at a cell: "weight"
+            for alpha_k A^k, "own" for something else, None where the method cannot say}.
         cam: float (h, w): the map, >= 0; for signed evidence the map before the ReLU.
         evidence: "positive", "signed" or "counterfactual": what the map shows of the target.
         alpha: float (K,), the channel weights.
@@ -39,6 +40,7 @@ class Scene:
         predictions: up to five of {"index", "label", "probability"}, the most probable first.
         status: {"device", "note": str | None, "milliseconds", "passes"}.
         diagnosis: a sentence about the map, or None.
+        off: the channels that are left out of the map and of the coverage, sorted.
     """
 
     layer: Mapping[str, Any]
@@ -52,19 +54,26 @@ class Scene:
     status: Mapping[str, Any]
     diagnosis: str | None
     evidence: str = "positive"
+    off: Sequence[int] = ()
 
-    def message(self, revision: int) -> dict[str, Any]:
+    def message(self, revision: int, base: int | None = None) -> dict[str, Any]:
         """The scene as the view takes it, within `wire.SCENE_BYTES`.
+
+        Args:
+            revision: its number.
+            base: that of the scene from which this one differs by the channels that are off, and in nothing else.
 
         Raises:
             ValueError: where the map or the weights are not finite.
         """
         text: dict[str, Any] = {
             "revision": revision,
+            "base": revision if base is None else base,
             "layer": wire.plain(self.layer),
             "target": wire.plain(self.target),
             "method": wire.plain(self.method),
             "evidence": self.evidence,
+            "off": wire.mask(self.off, len(self.alpha)),
             # The limit of the colour bar, which begins at 0, or at -max for signed evidence.
             "max": float(np.max(np.abs(self.cam), initial=0.0)),
             "coverage": None if self.coverage is None else dict(self.coverage),
@@ -160,7 +169,10 @@ class Canvas(anywidget.AnyWidget):
         strip: thumbnails of the layers in the list, or {}; see `show_strip`. It follows its scene in a message of
             its own (some 25 kB for 50 layers), and only where picture, class, method, evidence or list have
             changed. The view answers {"type": "layer", "name": ...}.
-        activations: activation maps of the scene on show, or {}: `wire.channels` with "revision", that of the
+        ablation: {} or what the model itself says without the channels that are off: {"score", "full_score",
+            "probability", "full_probability"}. The view asks for it by {"type": "ablate"}, and has channels left
+            out by {"type": "off", "base", "mask"}, see `wire.mask`.
+        activations: activation maps of the scene on show, or {}: `wire.channels` with "revision", the base of the
             scene, and "first", the number of the first channel. Sent in a message of its own when a channel is
             first looked at, which the view tells by {"type": "activations", "revision", "channel"}.
         channel: the channel that is kept on the picture; None for the heatmap. The browser changes it on its own.
@@ -184,6 +196,7 @@ class Canvas(anywidget.AnyWidget):
     task = traitlets.Dict().tag(sync=True)
     strip = traitlets.Dict().tag(sync=True)
     activations = traitlets.Dict().tag(sync=True)
+    ablation = traitlets.Dict().tag(sync=True)
     channel = traitlets.Int(None, allow_none=True).tag(sync=True)
     panels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     threshold = traitlets.Float(0.15).tag(sync=True)
@@ -213,6 +226,7 @@ class Canvas(anywidget.AnyWidget):
         self._on_task: list[Callable[[str], None]] = []
         self._on_layer: list[Callable[[str], None]] = []
         self._on_activations: list[Callable[[int, int], None]] = []
+        self._on_pick: list[Callable[[Mapping[str, Any]], None]] = []
         super().__init__(
             tables=(sent := _tables_message(tables)),
             colormap=colormap,
@@ -244,6 +258,15 @@ class Canvas(anywidget.AnyWidget):
         """Call ``callback(revision, channel)`` when the view needs the activations of a scene."""
         self._on_activations.append(callback)
 
+    @property
+    def base(self) -> int:
+        """Of the scene on show: the revision from which it differs by channels that are off alone."""
+        return int(self.scene.get("base", self.revision))
+
+    def on_pick(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call ``callback(message)`` when something is picked out of the map in the view."""
+        self._on_pick.append(callback)
+
     def show(
         self, scene: dict[str, Any], picture: dict[str, Any] | None = None, colormap: str | None = None
     ) -> None:
@@ -263,6 +286,17 @@ class Canvas(anywidget.AnyWidget):
             self.notice = {}
             self.task = {}
             self.activations = {}
+            self.ablation = {}
+
+    def switch(self, scene: dict[str, Any]) -> None:
+        """Draw the scene on show with other channels left out. All that belongs to its base stays."""
+        with self.hold_sync():
+            self.scene = scene
+            self.ablation = {}
+
+    def show_ablation(self, values: Mapping[str, float | None]) -> None:
+        """Show what the model says without the channels that are off."""
+        self.ablation = dict(values)
 
     def say(self, notice: Notice | None, task: Task | None = None) -> None:
         """Show a notice and a task, or take them away."""
@@ -294,7 +328,7 @@ class Canvas(anywidget.AnyWidget):
 
     def show_activations(self, maps: NDArray[Any], first: int) -> None:
         """Give the view the activation maps (n, h, w) of the scene on show, from channel ``first`` on."""
-        self.activations = {"revision": self.revision, "first": first} | wire.channels(maps)
+        self.activations = {"revision": self.base, "first": first} | wire.channels(maps)
 
     def work(self, task: Task | None) -> None:
         """Show how far a task is, or that it waits to be begun, or none."""
@@ -326,6 +360,9 @@ class Canvas(anywidget.AnyWidget):
             if isinstance(content.get("revision"), int) and isinstance(content.get("channel"), int):
                 for give in tuple(self._on_activations):
                     give(content["revision"], content["channel"])
+        elif content.get("type") in ("off", "ablate"):
+            for pick in tuple(self._on_pick):
+                pick(content)
         elif content.get("type") in ("compute", "cancel"):
             for act in tuple(self._on_task):
                 act(content["type"])

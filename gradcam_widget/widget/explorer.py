@@ -26,7 +26,7 @@ from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS, Method
-from gradcam_widget.perturbation import Cancelled
+from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.canvas import Canvas, Notice, Scene, Task, Thumbnail, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls
@@ -40,7 +40,7 @@ from gradcam_widget.widget.panels import (
     close_all,
 )
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
-from gradcam_widget.widget.selection import Selection
+from gradcam_widget.widget.selection import Selection, coverage
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
 from gradcam_widget.widget.words import (
     classes_of,
@@ -87,6 +87,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             ``target`` stay None where the choice is left to the engine; ``explanation`` tells what it chose.
         channel: number of the channel whose activation map is kept on the picture; None for the heatmap. It is
             None again when another layer is shown.
+        channels_off: numbers of the channels that are left out of the map, sorted; () for the whole map. It is ()
+            again when another layer is shown. ``ablate()`` asks the model itself.
         threshold, show_box, box: where the evidence lies; see `gradcam_widget.widget.selection.Selection`.
         panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
@@ -317,7 +319,11 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         scene = Scene(
             layer={"name": layer.name, "label": layer.label, "kind": layer.kind, "shape": list(layer.shape)},
             target=target,
-            method={"name": view.method, "weights": METHODS[view.method].meaning},
+            method={
+                "name": view.method,
+                "weights": METHODS[view.method].meaning,
+                "terms": _terms_of(METHODS[view.method]),
+            },
             cam=_array(explanation.signed_cam if view.evidence == "signed" else explanation.cam),
             alpha=_array(explanation.alpha),
             contribution=contribution,
@@ -332,14 +338,20 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             diagnosis=diagnosis_of(explanation, view.evidence, target["label"]),
             evidence=view.evidence,
         )
-        return _Drawn(
+        asked = Counterfactual(own.target) if view.evidence == "counterfactual" else view.target
+        drawn = _Drawn(
             view=view,
-            scene=scene.message(self._canvas.revision + 1),
+            asked=asked,
+            whole=scene,
+            scene={},
             picture=new_picture,
             explanation=explanation,
             status=f"{self.engine.device} · {passes} · {milliseconds:.1f} ms",
             choices=choices,
         )
+        off = self._off_at(layer, scene)
+        message = self._without(drawn, off).message(self._canvas.revision + 1)
+        return replace(drawn, scene=message, off=off)
 
     def _explain(
         self, image: object, view: View, progress: Callable[[int, int], bool] | None = None
@@ -358,12 +370,12 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if many and progress is None:
             if view not in self._paid:
                 return None, own
-            progress = _refuse  # what was computed is kept by the engine, but not for ever
+            progress = refuse  # what was computed is kept by the engine, but not for ever
         target = Counterfactual(own.target) if view.evidence == "counterfactual" else own.target
         try:
             return self.engine.explain(image, target, own.layer, method=view.method, progress=progress), own
         except Cancelled:
-            if progress is not _refuse:
+            if progress is not refuse:
                 raise
             self._paid.discard(view)
             return None, own
@@ -375,7 +387,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             new = self._drawn is None or self._drawn.view.evidence != drawn.view.evidence
             self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None)
             # The picture has gone; the widget need not keep a second copy.
-            self._drawn = replace(drawn, picture=None)
+            self._drawn = drawn = replace(drawn, picture=None)
+            self._pick_anew(drawn)
             self._spent, self._job_seconds = Passes(), 0.0
 
     def _follow(self) -> None:
@@ -679,7 +692,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
 
     def _on_canvas_activations(self, revision: int, channel: int) -> None:
         with self._lock:
-            if self._drawn is None or revision != self._canvas.revision:
+            if self._drawn is None or revision != self._canvas.base:
                 return  # of a scene that is no longer on show
             maps = self._drawn.explanation.activations
             whole = maps.numel() <= _ACTIVATIONS
@@ -750,11 +763,14 @@ class _Drawn:
     """An answer: what goes to the view, and what goes with it."""
 
     view: View
-    scene: dict[str, Any]
+    asked: object  # the target as the engine was asked for it
+    whole: Scene  # with all channels
+    scene: dict[str, Any]  # as it was sent, without those that are off
     picture: dict[str, Any] | None
     explanation: Explanation
     status: str
     choices: Choices
+    off: tuple[int, ...] = ()  # the channels that are left out
 
 
 class _Unpaid(Exception):  # noqa: N818 # no error: a map that waits to be asked for
@@ -782,29 +798,11 @@ def _is_quick(method: Method) -> bool:
     return not (method.many_passes or "curvature" in method.needs or method.name.startswith("Eigen"))
 
 
-def _refuse(done: int, total: int) -> bool:
-    """The progress function of one who takes what is there, and pays for nothing more."""
-    return False
-
-
-def coverage(contribution: NDArray[Any], share: float = 0.5) -> dict[str, Any] | None:
-    """How few channels carry the positive evidence: {"channels", "of", "share"}, or None where there is none.
-
-    Each channel k adds alpha_k A^k to the signed map; summed over its cells that is Z times its contribution.
-    ``channels`` is the smallest number of channels whose positive contributions together make at least
-    ``share`` of the sum of all positive contributions. Negative contributions are left out of both.
-
-    Args:
-        contribution: (K,) alpha_k times the mean activation.
-        share: in (0, 1].
-    """
-    positive = np.sort(contribution[contribution > 0].astype(np.float64))[::-1]
-    if not positive.size:
-        return None
-    reached = np.cumsum(positive)
-    # Rounding of the running sum must not ask for one more channel.
-    channels = int(np.searchsorted(reached, share * reached[-1] * (1 - 1e-12))) + 1
-    return {"channels": channels, "of": int(contribution.size), "share": share}
+def _terms_of(method: Method) -> str | None:
+    """What a channel adds to the map of a method: see `Scene.method`."""
+    if method.terms is not None:
+        return "own"
+    return "weight" if method.alpha == "weight" else None
 
 
 def _engine(model: nn.Module | GradCAM, **arguments: Any) -> GradCAM:

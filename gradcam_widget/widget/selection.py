@@ -1,26 +1,42 @@
-"""Selection: what the user picks out of the map on show. It asks the engine for nothing but what was picked."""
+"""Selection: what the user picks out of the map on show, and what the map is without what was left out."""
 
 from __future__ import annotations
 
 import threading
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import traitlets
+from numpy.typing import NDArray
 
+from gradcam_widget.ablation import Ablation
+from gradcam_widget.engine import GradCAM
+from gradcam_widget.layers import Layer
 from gradcam_widget.localise import THRESHOLD, enlarge, find_box
+from gradcam_widget.perturbation import refuse
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Canvas
+from gradcam_widget.widget.canvas import Canvas, Scene
 from gradcam_widget.widget.state import SettingError
 
-__all__ = ["Selection"]
+__all__ = ["Selection", "coverage", "without"]
+
+
+class _Checked(traitlets.Any):
+    """A trait whose validator below sees every value; of others traitlets lets None pass."""
+
+    allow_none = False
 
 
 class Selection(traitlets.HasTraits):
     """The part of the explorer that holds what is picked out of a map, both ways between Python and the view.
 
     Attributes:
+        channels_off: numbers of the channels that are left out of the map on show, sorted. The map is then the sum
+            of the other channels' terms (`GradCAM.terms`), with the weights that were found for all of them.
         threshold: share of the map's maximum, 0 to 1, at which `box` cuts it.
         show_box: whether the box is drawn on the picture.
         box: (left, top, right, bottom) in pixels of the picture, right and bottom being the first ones outside:
@@ -28,23 +44,131 @@ class Selection(traitlets.HasTraits):
             (`gradcam_widget.localise.find_box`), of the map as it is drawn. None without positive evidence.
     """
 
-    threshold = traitlets.Any(THRESHOLD)
-    show_box = traitlets.Any(False)
+    channels_off = _Checked(())
+    threshold = _Checked(THRESHOLD)
+    show_box = _Checked(False)
     box = traitlets.Any(None, allow_none=True, read_only=True)
 
     # The explorer's own, of which this is a part.
+    engine: GradCAM
     _canvas: Canvas
+    _drawn: Any
     _lock: threading.RLock
+    _terms: tuple[object, NDArray[Any]] | None = None  # of the explanation that was asked about last
     _map_shown = False  # whether the map in the view answers what is asked
 
     def _begin_selection(self) -> None:
         """Link the traits with the view."""
         for name in ("threshold", "show_box"):
             self._canvas.observe(self._on_canvas_pick, names=name)
+        self._canvas.on_pick(self._on_canvas_message)
+        self.observe(self._on_own_channels_off, names="channels_off")
         self.observe(self._on_own_look, names=["threshold", "show_box"])
+
+    def ablate(self) -> Ablation:
+        """What the model itself says without the channels that are off; the view shows it, too.
+
+        Only what follows the layer runs again. The score is that of the class, also where the map shows what
+        speaks against it.
+
+        Raises:
+            RuntimeError: while no map is on show.
+        """
+        self._check_open()
+        with self._lock:
+            if self._drawn is None:
+                raise RuntimeError("There is no map, so that no channel can be left out of it")
+            view, layer = self._drawn.view, self._drawn.explanation.layer
+            found = self.engine.ablate(self._input(view.image_index), self.channels_off, view.target, layer)
+            values = (found.score, found.full_score, found.probability, found.full_probability)
+            if not all(value is None or np.isfinite(value) for value in values):
+                raise ValueError("channels_off: without these channels the model's score is NaN or infinite")
+            names = ("score", "full_score", "probability", "full_probability")
+            self._canvas.show_ablation(dict(zip(names, values, strict=True)))
+            return found
+
+    # What the explorer gives.
 
     def _on_controls_reject(self, error: Exception) -> None:
         raise NotImplementedError
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def _input(self, image_index: int) -> object:
+        raise NotImplementedError
+
+    def _as_mirror(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    # -- channels that are off ---------------------------------------------------------------------------------
+
+    @traitlets.validate("channels_off")
+    def _validate_channels_off(self, proposal: Any) -> tuple[int, ...]:
+        value = proposal["value"]
+        count = 0 if self._drawn is None else len(self._drawn.explanation.alpha)
+        many = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+        numbers = list(value) if many else [value]
+        if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in numbers) or not many:
+            raise SettingError(
+                f"channels_off: expected channel numbers, such as (3, 12), or () for the whole map; got {value!r}"
+            )
+        chosen = tuple(sorted({int(n) for n in numbers}))
+        if chosen and not (chosen[0] >= 0 and chosen[-1] < count):
+            wrong = chosen[0] if chosen[0] < 0 else chosen[-1]
+            raise SettingError(
+                f"channels_off: expected ints from 0 to {count - 1}, one per channel of the layer; got {wrong}"
+                if count
+                else f"channels_off: no layer is on show, so that there is no channel to leave out; got {value!r}"
+            )
+        if chosen and self._drawn.whole.method["terms"] is None:
+            raise SettingError(
+                f"channels_off: {self._drawn.view.method} does not say what a single channel adds to its map, so "
+                "that none can be left out; use another method"
+            )
+        return chosen
+
+    def _on_own_channels_off(self, _: object) -> None:
+        with self._lock:
+            drawn = self._drawn
+            if drawn is None or tuple(drawn.off) == self.channels_off:
+                return
+            scene = self._without(drawn, self.channels_off)
+            message = scene.message(self._canvas.revision + 1, self._canvas.base)
+            self._canvas.switch(message)
+            self._drawn = replace(drawn, scene=message, off=self.channels_off)
+            self._measure_box()
+
+    def _off_at(self, layer: Layer, scene: Scene) -> tuple[int, ...]:
+        """The channels that stay off in an answer: all of them at the same layer, none at another."""
+        before = self._drawn
+        same = before is not None and before.explanation.layer.name == layer.name
+        if not same or scene.method["terms"] is None or max(self.channels_off, default=0) >= len(scene.alpha):
+            return ()
+        off: tuple[int, ...] = self.channels_off
+        return off
+
+    def _without(self, drawn: Any, off: Sequence[int]) -> Scene:
+        """The scene of an answer without some of its channels."""
+        if not off:
+            whole: Scene = drawn.whole
+            return whole
+        return without(drawn.whole, self._terms_of(drawn), off)
+
+    def _terms_of(self, drawn: Any) -> NDArray[Any]:
+        """(K, h, w) what each channel adds to the signed map of an answer."""
+        if self._terms is None or self._terms[0] is not drawn.explanation:
+            view = drawn.view
+            terms = self.engine.terms(
+                self._input(view.image_index), drawn.asked, drawn.explanation.layer, view.method, progress=refuse
+            )
+            self._terms = drawn.explanation, terms.numpy()
+        return self._terms[1]
+
+    def _pick_anew(self, drawn: Any) -> None:
+        """Let the traits follow an answer that has just been drawn: what belongs to another layer is gone."""
+        with self._as_mirror():
+            self.channels_off = drawn.off
 
     # -- the box -----------------------------------------------------------------------------------------------
 
@@ -81,6 +205,17 @@ class Selection(traitlets.HasTraits):
 
     # -- what comes from the view ------------------------------------------------------------------------------
 
+    def _on_canvas_message(self, message: Mapping[str, Any]) -> None:
+        """Channels to leave out, or a question to the model. What is about an earlier scene is not heard."""
+        try:
+            with self._lock:
+                if message["type"] == "ablate":
+                    self.ablate()
+                elif self._drawn is not None and message.get("base") == self._canvas.base:
+                    self.channels_off = wire.unmask(str(message.get("mask")), len(self._drawn.explanation.alpha))
+        except Exception as error:
+            self._on_controls_reject(error)
+
     def _on_canvas_pick(self, change: Any) -> None:
         """A trait that the view has set; one that is not valid there is put back."""
         name = change["name"]
@@ -89,3 +224,47 @@ class Selection(traitlets.HasTraits):
         except Exception as error:
             setattr(self._canvas, name, getattr(self, name))
             self._on_controls_reject(error)
+
+
+def without(scene: Scene, terms: NDArray[Any], off: Sequence[int]) -> Scene:
+    """A scene whose map and coverage leave some channels out.
+
+    Args:
+        scene: with all channels.
+        terms: (K, h, w) what each channel adds to the signed map.
+        off: the channels to leave out.
+    """
+    on = np.ones(len(terms), bool)
+    on[list(off)] = False
+    # The sum of those that are on, not the whole less the others: with all off it must be 0 to the last bit.
+    signed = terms[on].sum(0, dtype=np.float64)
+    cam = signed if scene.evidence == "signed" else np.maximum(signed, 0)
+    what = {"positive": "positive evidence", "counterfactual": "evidence against the class"}
+    nothing = f"The channels that are on add up to no {what.get(scene.evidence, 'evidence')} anywhere."
+    return replace(
+        scene,
+        cam=cam,
+        coverage=coverage(scene.contribution[on]),
+        diagnosis=None if cam.any() else nothing,
+        off=tuple(off),
+    )
+
+
+def coverage(contribution: NDArray[Any], share: float = 0.5) -> dict[str, Any] | None:
+    """How few channels carry the positive evidence: {"channels", "of", "share"}, or None where there is none.
+
+    Each channel k adds alpha_k A^k to the signed map; summed over its cells that is Z times its contribution.
+    ``channels`` is the smallest number of channels whose positive contributions together make at least
+    ``share`` of the sum of all positive contributions. Negative contributions are left out of both.
+
+    Args:
+        contribution: (K,) alpha_k times the mean activation.
+        share: in (0, 1].
+    """
+    positive = np.sort(contribution[contribution > 0].astype(np.float64))[::-1]
+    if not positive.size:
+        return None
+    reached = np.cumsum(positive)
+    # Rounding of the running sum must not ask for one more channel.
+    channels = int(np.searchsorted(reached, share * reached[-1] * (1 - 1e-12))) + 1
+    return {"channels": channels, "of": int(contribution.size), "share": share}

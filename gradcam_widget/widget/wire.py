@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCENE_BYTES", "channels", "decode", "encode", "fit", "json_bytes", "plain", "shorten", "thumbnail"]
+__all__ = [
+    "SCENE_BYTES",
+    "channels",
+    "decode",
+    "encode",
+    "fit",
+    "json_bytes",
+    "mask",
+    "plain",
+    "shorten",
+    "thumbnail",
+    "unmask",
+]
 
 SCENE_BYTES = 9_680
 """What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
@@ -131,6 +143,30 @@ def channels(maps: NDArray[Any]) -> dict[str, Any]:
         "step": step.tobytes(),
         "data": zlib.compress(data.tobytes(), 6),
     }
+
+
+def mask(channels: Sequence[int], count: int) -> str:
+    """Some of ``count`` channels as hexadecimal bytes: channel k is bit k % 8 of byte k // 8. "" for none."""
+    if not channels:
+        return ""
+    bits = np.zeros(count, np.uint8)
+    bits[list(channels)] = 1
+    return np.packbits(bits, bitorder="little").tobytes().hex()
+
+
+def unmask(text: str, count: int) -> tuple[int, ...]:
+    """The channels of a `mask`.
+
+    Raises:
+        ValueError: for a text that is no mask of ``count`` channels.
+    """
+    data = bytes.fromhex(text)
+    if not data:
+        return ()
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if len(data) != -(-count // 8) or bits[count:].any():
+        raise ValueError(f"mask: expected {-(-count // 8)} bytes for {count} channels; got {len(data)}")
+    return tuple(np.flatnonzero(bits).tolist())
 
 
 def thumbnail(values: NDArray[Any], most: int = 28) -> NDArray[np.uint8]:

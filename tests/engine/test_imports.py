@@ -77,7 +77,16 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.controls": ("widget.state", "widget.wire"),
     "widget.panels": ("widget.state",),
     "widget.pictures": ("widget.wire",),
-    "widget.selection": ("localise", "widget.canvas", "widget.state", "widget.wire"),
+    "widget.selection": (
+        "ablation",
+        "engine",
+        "layers",
+        "localise",
+        "perturbation",
+        "widget.canvas",
+        "widget.state",
+        "widget.wire",
+    ),
     "widget.words": ("engine", "explanation", "targets", "widget.canvas", "widget.controls"),
     "widget.explorer": (
         "engine",

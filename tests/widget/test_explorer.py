@@ -501,7 +501,7 @@ def test_where_alpha_is_a_share_it_is_the_contribution(widget: GradCAMWidget) ->
     scene = widget._canvas.scene
     assert decode(scene["alpha"]).tolist() == [2, 0]
     assert decode(scene["contribution"]).tolist() == [2, 0]
-    assert scene["method"] == {"name": "HiResCAM", "weights": METHODS["HiResCAM"].meaning}
+    assert scene["method"] == {"name": "HiResCAM", "weights": METHODS["HiResCAM"].meaning, "terms": "own"}
 
 
 # -- the strip of layers ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What is picked out of a map: the box and its threshold, as traits both ways."""
+"""What is picked out of a map: box and threshold, and channels that are left out, as traits both ways."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from messages import browser_sets, counted
+from messages import browser_says, browser_sets, counted, decode
 from torch import Tensor, nn
 
+from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.widget import wire
 from gradcam_widget.widget.explorer import GradCAMWidget
 
@@ -135,6 +136,7 @@ def test_threshold_and_box_are_two_way_and_send_no_scene(widget: GradCAMWidget) 
         ("threshold", 1.5, "threshold: expected a share of the map's maximum, from 0 to 1; got 1.5"),
         ("threshold", "much", "threshold: expected a share"),
         ("threshold", True, "threshold: expected a share"),
+        ("threshold", None, "threshold: expected a share"),
         ("threshold", float("nan"), "threshold: expected a share"),
         ("show_box", 1, "show_box: expected True or False; got 1"),
     ],
@@ -165,3 +167,219 @@ def test_arrays_are_decoded_as_the_view_does() -> None:
         span = np.abs(values).max() if dtype == "i16" else np.ptp(values)
         assert np.abs(got - values).max() <= span / steps / 2 * 1.1
         assert np.abs(got - values).max() > 0
+
+
+# -- channels that are off -------------------------------------------------------------------------------------
+
+
+def shown(widget: GradCAMWidget) -> list[Any]:
+    """The map that the view has."""
+    return decode(widget._canvas.scene["cam"]).tolist()
+
+
+def test_the_map_without_a_channel_by_hand(widget: GradCAMWidget) -> None:
+    assert widget.channels_off == ()
+    assert shown(widget) == [[1.25, 0.25], [1, 0]]
+    widget.channels_off = [0]
+    assert widget.channels_off == (0,)
+    scene = widget._canvas.scene
+    assert shown(widget) == [[0.25, 0.25], [0, 0]]
+    assert scene["max"] == 0.25
+    assert scene["off"] == "01"
+    # The contributions alpha * mean are (1 * 0.5, 0.5 * 0.25); the weights are those of the whole map.
+    assert scene["coverage"] == {"channels": 1, "of": 1, "share": 0.5}
+    assert decode(scene["alpha"]).tolist() == [1, 0.5]
+    assert widget.box == (0, 0, 4, 3)  # 0.25 falls to 0 over the rows: 1, 3/4, 1/4, 0 of it
+    assert widget.explanation.signed_cam.tolist() == [[1.25, 0.25], [1, 0]]  # the explanation is the whole one
+    widget.channels_off = (1, 0, 1)
+    assert widget.channels_off == (0, 1)
+    assert shown(widget) == [[0, 0], [0, 0]]
+    assert widget._canvas.scene["diagnosis"] == "The channels that are on add up to no positive evidence anywhere."
+    assert widget.box is None
+    widget.channels_off = ()
+    assert shown(widget) == [[1.25, 0.25], [1, 0]]
+    assert widget._canvas.scene["diagnosis"] is None
+    assert widget._canvas.scene["off"] == ""
+
+
+def test_a_switch_is_one_small_message_and_keeps_what_belongs_to_its_base(widget: GradCAMWidget) -> None:
+    browser_says(widget._canvas, type="activations", revision=1, channel=0)
+    before = widget._canvas.activations
+    passes = widget.engine.passes
+    with counted() as sent:
+        browser_says(widget._canvas, type="off", base=1, mask="02")
+    (message,) = [message for message in sent if message.widget is widget._canvas]
+    assert set(message.state) == {"scene"}
+    assert message.size <= 10_000
+    assert (message.state["scene"]["revision"], message.state["scene"]["base"]) == (2, 1)
+    assert widget.channels_off == (1,)
+    assert shown(widget) == [[1, 0], [1, 0]]
+    assert widget._canvas.activations == before
+    browser_says(widget._canvas, type="activations", revision=1, channel=1)  # of the base, which is still on show
+    assert widget._canvas.activations["revision"] == 1
+    assert widget.engine.passes == passes
+    with counted() as sent:
+        browser_says(widget._canvas, type="off", base=1, mask="02")
+        widget.channels_off = {1}
+    assert sent == []
+    # What is about an earlier scene is not heard.
+    widget.target = 1
+    browser_says(widget._canvas, type="off", base=1, mask="01")
+    assert widget.channels_off == (1,)
+
+
+def test_channels_stay_off_at_their_layer_and_are_on_at_another(widget: GradCAMWidget) -> None:
+    widget.channels_off = (0,)
+    seen: list[Any] = []
+    widget.observe(lambda change: seen.append(change["new"]), "channels_off")
+    widget.target = 1  # alpha is (0, 1): the map is A1
+    assert shown(widget) == [[0.5, 0.5], [0, 0]]
+    widget.evidence = "counterfactual"
+    assert shown(widget) == [[0, 0], [0, 0]]
+    assert widget._canvas.scene["diagnosis"].endswith("add up to no evidence against the class anywhere.")
+    widget.set(evidence="signed", target=2)  # alpha is (-1/4, -1/4)
+    assert shown(widget) == [[-0.125, -0.125], [0, 0]]
+    widget.image_index = 1
+    assert widget._canvas.scene["off"] == "01"
+    assert seen == []
+    with counted() as sent:
+        widget.layer = "conv"
+    assert len([message for message in sent if "scene" in message.state]) == 1
+    assert seen == [()]
+    assert widget._canvas.scene["off"] == ""
+
+
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if "guided" not in row.needs])
+def test_what_is_left_is_the_engines_map_less_the_terms_of_what_is_off(
+    make: Callable[..., GradCAMWidget], method: str
+) -> None:
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 7, 3), nn.Softplus(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(7, 4),
+    ).eval()  # fmt: skip
+    picture = torch.rand(3, 12, 12)
+    widget = make(model, picture, layer="3", target=2, evidence="signed", method=method)
+    if METHODS[method].many_passes:
+        widget.compute()
+    assert widget.explanation is not None
+    off = (1, 2, 5)
+    widget.channels_off = off
+    terms = widget.engine.terms(picture, 2, "3", method)
+    wanted = (widget.explanation.signed_cam - terms[list(off)].sum(0)).numpy()
+    assert np.abs(terms[list(off)].sum(0).numpy()).max() > 1e-3 * np.abs(wanted).max() > 0
+    scale = float(terms.abs().sum(0).max())
+    np.testing.assert_allclose(decode(widget._canvas.scene["cam"]), wanted, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ((2,), "channels_off: expected ints from 0 to 1, one per channel of the layer; got 2"),
+        ([0, -1], "expected ints from 0 to 1, one per channel of the layer; got -1"),
+        (1, "channels_off: expected channel numbers, such as .*; got 1"),
+        ("1", "channels_off: expected channel numbers"),
+        ([0.5], "channels_off: expected channel numbers"),
+        ([True], "channels_off: expected channel numbers"),
+        (None, "channels_off: expected channel numbers"),
+    ],
+)
+def test_wrong_channels_are_told_and_change_nothing(widget: GradCAMWidget, value: object, message: str) -> None:
+    widget.channels_off = (1,)
+    with pytest.raises(traitlets.TraitError, match=message):
+        widget.channels_off = value
+    assert widget.channels_off == (1,)
+    assert widget._canvas.scene["off"] == "02"
+
+
+def test_a_mask_that_is_none_is_said_and_changes_nothing(widget: GradCAMWidget) -> None:
+    for mask in ("04", "0100", "zz"):
+        browser_says(widget._canvas, type="off", base=1, mask=mask)
+        assert widget._canvas.notice["message"] != ""
+        assert widget.channels_off == ()
+    browser_says(widget._canvas, type="off", base=1, mask="01")
+    assert widget.channels_off == (0,)
+
+
+def test_a_method_that_cannot_say_what_a_channel_adds_says_so(
+    make: Callable[..., GradCAMWidget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strongest(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        terms = activations * gradients
+        return terms.flatten(1).sum(1), terms.amax(0)
+
+    row = Method("Strongest", strongest, "share", "largest term", "one backward pass", "this test")
+    monkeypatch.setitem(METHODS, "Strongest", row)
+    widget = make()
+    widget.channels_off = (0,)
+    widget.method = "Strongest"
+    assert widget.channels_off == ()
+    assert widget._canvas.scene["method"]["terms"] is None
+    with pytest.raises(traitlets.TraitError, match="Strongest does not say what a single channel adds"):
+        widget.channels_off = (0,)
+
+
+def test_ablate_asks_the_model_and_shows_its_answer_until_the_next_scene(widget: GradCAMWidget) -> None:
+    # The means are (0.5, 0.25), the scores (2.5, 1, -0.75); without green (2, 0, -0.5).
+    widget.channels_off = (1,)
+    found = widget.ablate()
+    assert (found.score, found.full_score, found.channels) == (2, 2.5, (1,))
+    with_all, left = np.exp([2.5, 1, -0.75]), np.exp([2, 0, -0.5])
+    assert widget._canvas.ablation == pytest.approx(
+        {
+            "score": 2,
+            "full_score": 2.5,
+            "probability": left[0] / left.sum(),
+            "full_probability": with_all[0] / with_all.sum(),
+        }
+    )
+    widget.channels_off = ()
+    assert widget._canvas.ablation == {}
+    widget.evidence = "counterfactual"  # the score is that of the class all the same
+    browser_says(widget._canvas, type="off", base=widget._canvas.base, mask="01")
+    browser_says(widget._canvas, type="ablate")
+    assert widget._canvas.ablation["score"] == 0.5
+    widget.target = 1
+    assert widget._canvas.ablation == {}
+    widget.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        widget.ablate()
+
+
+def test_an_ablation_that_fails_is_said(widget: GradCAMWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **named: object) -> None:
+        raise RuntimeError("the tail is broken")
+
+    monkeypatch.setattr(widget.engine, "ablate", fail)
+    browser_says(widget._canvas, type="ablate")
+    assert "the tail is broken" in widget._canvas.notice["message"]
+    with pytest.raises(RuntimeError, match="the tail is broken"):
+        widget.ablate()
+
+
+def test_without_a_map_there_is_nothing_to_leave_out(make: Callable[..., GradCAMWidget]) -> None:
+    class Broken(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("broken")
+
+    widget = make(Broken(), layer=None, target=None)
+    with pytest.raises(traitlets.TraitError, match="no layer is on show"):
+        widget.channels_off = (0,)
+    with pytest.raises(RuntimeError, match="There is no map"):
+        widget.ablate()
+
+
+def test_masks() -> None:
+    assert wire.mask((), 9) == ""
+    assert wire.mask((0, 3, 8), 9) == "0901"
+    assert wire.unmask("0901", 9) == (0, 3, 8)
+    assert wire.unmask("", 9) == ()
+    random = np.random.default_rng(3)
+    for count in (1, 7, 8, 9, 1280, 2048):
+        channels = tuple(np.flatnonzero(random.random(count) < 0.3).tolist())
+        assert wire.unmask(wire.mask(channels, count), count) == channels
+        assert len(wire.mask(tuple(range(count)), count)) <= 512
+    with pytest.raises(ValueError, match="expected 2 bytes for 9 channels; got 1"):
+        wire.unmask("09", 9)
+    with pytest.raises(ValueError, match="expected 2 bytes for 9 channels"):
+        wire.unmask("0902", 9)
