@@ -18,6 +18,7 @@ __all__ = [
     "check_class_names",
     "check_layer",
     "check_model",
+    "check_modules",
     "check_target",
     "find_device",
     "named_class",
@@ -39,7 +40,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def check_model(model: object) -> None:
-    """Raise TypeError for anything but a module whose feature maps can be kept with their graph."""
+    """Raise TypeError for anything but a module that hooks can be put on."""
     if isinstance(model, type):
         raise TypeError(f"model: expected a torch.nn.Module; got the class {model.__name__}, so call it first")
     if not isinstance(model, nn.Module):
@@ -49,7 +50,11 @@ def check_model(model: object) -> None:
             "model: a ScriptModule does not let feature maps be kept for their gradients; "
             "give the nn.Module that it was scripted or traced from"
         )
-    modules = list(model.modules())
+
+
+def check_modules(modules: Iterable[nn.Module]) -> None:
+    """Raise ValueError where one of a model's modules has no gradients, or no parameters yet."""
+    modules = list(modules)
     quantised = next((kind for kind in dict.fromkeys(map(type, modules)) if "quantized" in kind.__module__), None)
     if quantised is not None:
         raise ValueError(

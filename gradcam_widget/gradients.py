@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -104,6 +106,37 @@ class Gradients:
         self._trim(place, kept.bytes)
         return known
 
+    def together(self, key: int, trace: Trace, targets: Sequence[Target], record: Record) -> None:
+        """Take the gradients of several targets at one record, in batches where that is faster.
+
+        Nothing is taken where a model's operations cannot be batched, or where a gradient is zero everywhere,
+        which may mean that there is none: a call for each target does it then.
+        """
+        places = {(key, "gradients", target): target for target in targets}
+        waiting = [
+            (place, target)
+            for place, target in places.items()
+            if (kept := self._cache.get(place)) is None or record.index not in kept.gradients
+        ]
+        size = _batch_size(record.output, self._cache.budget)
+        if size < _FEWEST or not trace.can_batch:
+            return
+        for first in range(0, len(waiting), size):
+            chunk = waiting[first : first + size]
+            with trace.backward():
+                found = _batched_grad([scalar(target, trace) for _, target in chunk], record.output)
+            if found is None:
+                trace.can_batch = False
+                return
+            reached = found.flatten(1).any(1).tolist()
+            for (place, _), gradient in compress(zip(chunk, found, strict=True), reached):
+                kept = self._cache.get(place) or _Known()
+                # A copy, because one target's gradient must not keep those of the others alive.
+                kept.add([record], [gradient.clone()])
+                self._cache.put(place, kept, kept.bytes, parent=key)
+                self._trim(place, kept.bytes)
+            self.passes += len(chunk)
+
     def _trim(self, newest: Hashable, size: int) -> None:
         """Leave most of the budget to traces: gradients take a quarter of it, the oldest targets' go first."""
         self._sizes.pop(newest, None)
@@ -126,6 +159,39 @@ class Gradients:
             trace.resume_point(record, lambda other: known.get(other.index) is not None) for record in missing
         }
         return starts.pop() if len(starts) == 1 else None
+
+
+_FEWEST = 4
+"""Targets for which a batch is worth its while."""
+_MOST = 32
+_CACHED = 2**24
+"""Bytes of gradients that a processor keeps at hand: of larger batches none was faster than a loop on two cores
+(maps of 112 x 112 cells), of smaller ones each (1.3 times at 14 x 14, 1.7 to 3 times at 7 x 7)."""
+
+
+def _batch_size(output: Tensor, budget: int) -> int:
+    most = budget // 8 if output.is_cuda else min(_CACHED, budget // 8)
+    return min(_MOST, most // max(1, output.nbytes))
+
+
+def _batched_grad(values: Sequence[Tensor], tensor: Tensor) -> Tensor | None:
+    """The gradients of several scalars at a tensor, stacked; None where torch cannot batch them."""
+    try:
+        with warnings.catch_warnings():
+            # Of an operation without a rule for batches torch says that it goes one by one, slowly.
+            warnings.simplefilter("error")
+            (found,) = torch.autograd.grad(
+                torch.stack(list(values)),
+                tensor,
+                torch.eye(len(values), dtype=values[0].dtype, device=values[0].device),
+                retain_graph=True,
+                is_grads_batched=True,
+            )
+        return found
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError, UserWarning):
+        return None
 
 
 def _grad(root: Tensor, inputs: Sequence[Tensor], seed: Tensor | None) -> tuple[Tensor | None, ...]:

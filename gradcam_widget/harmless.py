@@ -19,6 +19,7 @@ __all__ = ["ModelState", "autocast_off", "autocasts", "gradients_on", "undisturb
 _TRAINING = operator.attrgetter("training")
 _VERSION = operator.attrgetter("_version")
 _POINTER = Tensor.data_ptr
+_SHAPE = operator.attrgetter("shape")
 
 
 class ModelState:
@@ -37,20 +38,18 @@ class ModelState:
     def __init__(self, model: nn.Module) -> None:
         self.named = list(model.named_modules())
         self.modules = [module for _, module in self.named]
-        self._places: list[dict[str, Any]] = [
-            place for module in self.modules for place in (module._modules, module._parameters, module._buffers)
-        ]
-        self._lengths = list(map(len, self._places))
-        # An empty place is the same as long as its length is.
-        self._filled = [place for place in self._places if place]
-        self._values = list(chain.from_iterable(map(dict.values, self._filled)))
-        self._hooks = [
-            place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)
-        ]
-        self._hook_counts = list(map(len, self._hooks))
-        self._hooked = [place for place in self._hooks if place]
+        children: list[dict[str, Any]] = [module._modules for module in self.modules]
+        tensors = [place for module in self.modules for place in (module._parameters, module._buffers)]
+        hooks = [place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)]
+        self._empty = [place for place in (*children, *tensors, *hooks) if not place]
+        self._parents = [place for place in children if place]
+        self._children = list(_values(self._parents))
+        self._owners = [place for place in tensors if place]
+        self._owned = list(_values(self._owners))
+        self._lengths = list(map(len, chain(self._parents, self._owners)))
+        self._hooked = [place for place in hooks if place]
         self._hook_names = list(map(tuple, self._hooked))
-        self._tensors = [value for value in self._values if isinstance(value, Tensor)]
+        self._tensors = [value for value in self._owned if isinstance(value, Tensor)]
         self._versioned = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = list(map(_VERSION, self._versioned))
         self._addresses = list(map(_POINTER, self._tensors))
@@ -61,16 +60,21 @@ class ModelState:
         # Runs at every look-up over hundreds of tensors, hence loops in C.
         return (
             list(map(_VERSION, self._versioned)) == self._versions
-            and list(map(len, self._places)) == self._lengths
-            and all(map(operator.is_, chain.from_iterable(map(dict.values, self._filled)), self._values))
+            and not any(self._empty)
+            and list(map(len, chain(self._parents, self._owners))) == self._lengths
+            and all(map(operator.is_, _values(self._parents), self._children))
+            and all(map(operator.is_, _values(self._owners), self._owned))
             and list(map(_POINTER, self._tensors)) == self._addresses
-            and list(map(len, self._hooks)) == self._hook_counts
             and (not self._hooked or list(map(tuple, self._hooked)) == self._hook_names)
         )
 
     def any_training(self) -> bool:
         """Whether a module is in training mode."""
         return any(map(_TRAINING, self.modules))
+
+
+def _values(places: list[dict[str, Any]]) -> Iterator[Any]:
+    return chain.from_iterable(map(dict.values, places))
 
 
 def gradients_on() -> AbstractContextManager[Any]:
@@ -125,12 +129,15 @@ class _Buffers:
             for module in modules
             if module._buffers
         ]
-        self._values = list(chain.from_iterable(items.values() for _, items, _ in self._with))
-        self._tensors = [value for value in self._values if value is not None]
+        self._tensors = [value for _, items, _ in self._with for value in items.values() if value is not None]
         self._versions = list(map(_version, self._tensors))
         self._memories = [tensor.data for tensor in self._tensors]
-        self._places = [(tensor.data_ptr(), tensor.shape) for tensor in self._tensors]
-        self._bits = _in_one_piece(self._memories)
+        self._addresses = list(map(_POINTER, self._tensors))
+        self._shapes = list(map(_SHAPE, self._tensors))
+        self._groups: dict[Any, list[Tensor]] = defaultdict(list)  # by dtype and device, to be copied in one go
+        for tensor in self._tensors:
+            self._groups[tensor.dtype, tensor.device].append(tensor)
+        self._bits = self._copies()
 
     def restore(self) -> None:
         """Put them back, touching only what has changed."""
@@ -142,23 +149,30 @@ class _Buffers:
             same = len(now) == len(items) and all(map(operator.is_, now.values(), items.values()))
             if not same or list(now) != list(items):
                 _put_back(module, items, passing)
-        for tensor, memory, place in zip(self._tensors, self._memories, self._places, strict=True):
-            if (tensor.data_ptr(), tensor.shape) != place:
-                tensor.data = memory
+        if (
+            list(map(_POINTER, self._tensors)) != self._addresses
+            or list(map(_SHAPE, self._tensors)) != self._shapes
+        ):
+            for tensor, memory in zip(self._tensors, self._memories, strict=True):
+                if (tensor.data_ptr(), tensor.shape) != (memory.data_ptr(), memory.shape):
+                    tensor.data = memory
         # Writes through .data leave the versions alone, so the values are compared, bit for bit.
-        bits = _in_one_piece(self._tensors)
-        if list(map(_version, self._tensors)) != self._versions or not _equal(bits, self._bits):
+        if list(map(_version, self._tensors)) != self._versions or not all(
+            map(torch.equal, self._copies(), self._bits)
+        ):
             self._rewrite()
 
+    def _copies(self) -> list[Tensor]:
+        with torch.inference_mode(False), torch.no_grad():
+            return [torch.cat([tensor.reshape(-1) for tensor in group]) for group in self._groups.values()]
+
     def _rewrite(self) -> None:
-        positions: dict[Any, int] = defaultdict(int)
-        for tensor, version in zip(self._tensors, self._versions, strict=True):
-            kind, start = _kind(tensor), positions[_kind(tensor)]
-            positions[kind] += tensor.numel()
-            value = self._bits[kind][start : start + tensor.numel()].view(tensor.shape)
-            if _version(tensor) != version or not torch.equal(tensor, value):
-                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                    tensor.copy_(value)
+        versions = dict(zip(map(id, self._tensors), self._versions, strict=True))
+        for group, bits in zip(self._groups.values(), self._bits, strict=True):
+            for tensor, value in zip(group, torch.split(bits, [tensor.numel() for tensor in group]), strict=True):
+                if _version(tensor) != versions[id(tensor)] or not torch.equal(tensor.reshape(-1), value):
+                    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+                        tensor.copy_(value.view(tensor.shape))
 
 
 def _put_back(module: nn.Module, items: dict[str, Tensor | None], passing: set[str]) -> None:
@@ -166,23 +180,6 @@ def _put_back(module: nn.Module, items: dict[str, Tensor | None], passing: set[s
     module._buffers.update(items)
     module._non_persistent_buffers_set.intersection_update(passing)
     module._non_persistent_buffers_set.update(passing)
-
-
-def _kind(tensor: Tensor) -> Any:
-    return tensor.dtype, tensor.device
-
-
-def _in_one_piece(tensors: Sequence[Tensor]) -> dict[Any, Tensor]:
-    """A copy of all values, by dtype and device: one operation instead of one for each tensor."""
-    by_kind: dict[Any, list[Tensor]] = defaultdict(list)
-    for tensor in tensors:
-        by_kind[_kind(tensor)].append(tensor.detach().reshape(-1))
-    with torch.inference_mode(False), torch.no_grad():
-        return {kind: torch.cat(pieces) for kind, pieces in by_kind.items()}
-
-
-def _equal(first: dict[Any, Tensor], second: dict[Any, Tensor]) -> bool:
-    return all(torch.equal(values, second[kind]) for kind, values in first.items())
 
 
 def _version(tensor: Tensor) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -180,7 +180,7 @@ def spatial_dimensions(model: nn.Module) -> int:
 
 
 def find_layout(
-    shape: Sequence[int], picture: Sequence[int], grids: Iterable[tuple[int, ...]] = (), *, last: bool = False
+    shape: Sequence[int], picture: Sequence[int], grids: Collection[tuple[int, ...]] = (), *, last: bool = False
 ) -> Layout | None:
     """How an output of this shape is read as maps, or None where it is not a feature map.
 
@@ -191,7 +191,6 @@ def find_layout(
         last: whether the module is known to normalise or mix the last axis (LayerNorm, Linear), which settles
             what is ambiguous by shape alone.
     """
-    grids = list(grids)
     if not shape or shape[0] != 1 or 0 in shape:
         return None
     spatial = len(picture)
@@ -199,14 +198,13 @@ def find_layout(
         first, final = tuple(shape[2:]), tuple(shape[1:-1])
         if spatial != 2:
             return Layout("channels first", first)
-        seen = set(grids)
-        fits_first = first in seen or _same_aspect(first, picture)
-        fits_last = final in seen or _same_aspect(final, picture)
+        fits_first = first in grids or _same_aspect(first, picture)
+        fits_last = final in grids or _same_aspect(final, picture)
         if fits_last and (last or not fits_first):
             return Layout("channels last", final)
         return Layout("channels first", first) if fits_first else None
     if len(shape) == 3 and spatial == 2:
-        return _token_layout(shape[1], picture, grids)
+        return _token_layout(shape[1], picture, list(grids))
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -60,7 +60,11 @@ class Record:
 
 
 class Trace:
-    """What one forward pass left behind: inputs, output and records, sharing one graph."""
+    """What one forward pass left behind: inputs, output and records, sharing one graph.
+
+    Attributes:
+        can_batch: False once batched backward passes through it have failed.
+    """
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Trace:
         self.records = records
         self.state = state
         self.by_name = {record.name: record for record in records}
+        self.can_batch = True
         self._dominators: Dominators | None = None
         self._cut_by: dict[int, tuple[int, ...]] = {}
         self._means: dict[int, Tensor] = {}
@@ -250,7 +255,7 @@ class _Run:
         with undisturbed(model, self._state.modules):
             try:
                 for name, module in self._state.named:
-                    if name and not isinstance(module, _PADDINGS):
+                    if name and not _pads(module.__class__):
                         handles.append(module.register_forward_hook(self._hook(name, kind_of(module, name))))
                 # Clones, because a model may work in place on its input and a leaf forbids that.
                 return select_output(self._call(model, tuple(leaf.clone() for leaf in self.leaves)), selector)
@@ -304,7 +309,7 @@ class _Run:
 
     def _records(self) -> list[Record]:
         picture = tuple(self.leaves[0].shape[2:])
-        grids: list[tuple[int, ...]] = []
+        grids: dict[tuple[int, ...], None] = {}  # the newest last
         records: list[Record] = []
         self._attentions = [kept for kept in self._kept if kept.kind == "attention"]
         for kept in self._kept:
@@ -320,12 +325,13 @@ class _Run:
             if layout is None:
                 continue
             if layout.order.startswith("channels"):
-                grids.append(layout.grid)
+                grids.pop(layout.grid, None)
+                grids[layout.grid] = None
             records.append(Record(kept.key, kept.module, kept.kind, kept.own, layout, len(records)))
         return records
 
     def _layout_of(
-        self, kept: _Kept, picture: tuple[int, ...], grids: list[tuple[int, ...]]
+        self, kept: _Kept, picture: tuple[int, ...], grids: Collection[tuple[int, ...]]
     ) -> Layout | CustomLayout | None:
         """The user's layout where there is one for this output, else the one that its shape tells."""
         custom = None if self._layout is None else CustomLayout.of(self._layout, kept.own, len(picture))
@@ -357,6 +363,11 @@ class _Run:
 
 
 @functools.lru_cache(1024)  # asked for every module of every trace
+def _pads(kind: type) -> bool:
+    return issubclass(kind, _PADDINGS)
+
+
+@functools.lru_cache(1024)
 def _is_channels_first(kind: type) -> bool:
     return issubclass(kind, _CHANNELS_FIRST)
 
