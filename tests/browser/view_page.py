@@ -126,7 +126,7 @@ def scene(
         "revision": 1,
         "layer": {"name": layer, "label": f"{layer} · conv · {size}", "kind": "conv", "shape": shape},
         "target": {"index": index, "label": label, "score": 8.3, "probability": 0.384},
-        "method": {"name": "GradCAM", "weights": "mean gradient of the logit per channel"},
+        "method": {"name": "GradCAM", "weights": "mean gradient of the logit per channel", "terms": "weight"},
         "cam": encode(cam, dtype),
         "evidence": "positive",
         "max": float(np.abs(cam).max()),

@@ -15,6 +15,7 @@ SCRIPTS = (
     "dom",
     "picture",
     "box",
+    "switches",
     "channels",
     "predictions",
     "strip",
@@ -25,7 +26,7 @@ SCRIPTS = (
 )
 """Parts of one ES module, in order: later ones use what earlier ones declare, and the last one exports."""
 
-STYLES = ("look", "panels", "box")
+STYLES = ("look", "panels", "box", "switches")
 
 _HERE = Path(__file__).parent
 

@@ -1,7 +1,7 @@
 /** Right: through which channels? The bars of alpha. */
 
 /** Right: through which channels? The signed bars of alpha and the overview of all K. */
-function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
+function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switches }) {
   const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
   const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
   const coverage = h("p", { class: "gcw-coverage" });
@@ -12,9 +12,10 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
   const lines = h("div", { class: "gcw-lines" }, zero, list);
   const canvas = h("canvas", { class: "gcw-overview", role: "slider", tabindex: "0", "aria-label": "Channels shown" });
   const brush = h("div", { class: "gcw-window" });
-  const overview = h("div", { class: "gcw-all" }, canvas, brush);
+  const span = h("div", { class: "gcw-range", hidden: true });
+  const overview = h("div", { class: "gcw-all" }, canvas, span, brush);
   const head = h("div", { class: "gcw-head" }, title, sorter, weights, coverage);
-  const element = h("div", { class: "gcw-which" }, head, lines, overview);
+  const element = h("div", { class: "gcw-which" }, head, lines, overview, switches.element);
 
   let scene = null;
   let order = new Uint32Array(0);
@@ -27,6 +28,7 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
   let evidenceFor = 0; // sum of the positive contributions
   let evidenceAgainst = 0; // and of the negative ones
   let format = signed;
+  let range = null; // [anchor, end]: ranks between which the channels are picked
 
   const shown = () => Math.min(wanted, order.length);
   const bars = () => [...list.children];
@@ -36,7 +38,7 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
   function newBar() {
     const part = (name) => h("span", { class: name });
     const track = h("span", { class: "gcw-track" }, part("gcw-fill"));
-    const bar = h("div", { class: "gcw-bar", role: "option" }, part("gcw-number"), track, part("gcw-value"));
+    const bar = h("div", { class: "gcw-bar", role: "option" }, part("gcw-number"), track, part("gcw-value"), part("gcw-switch"));
     bar.dataset.lmSuppressShortcuts = "true";
     return bar;
   }
@@ -58,6 +60,8 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
     track.firstChild.style.left = `${value < 0 ? half - visible : half}px`;
     const words = `channel ${channel}, alpha ${signed(value)}, contribution ${signed(scene.contribution[channel])}`;
     bar.setAttribute("aria-label", `${words}, rank ${rank + 1} of ${order.length}`);
+    bar.classList.toggle("gcw-picked", range !== null && rank >= Math.min(...range) && rank <= Math.max(...range));
+    switches.fill(bar, channel);
     bar.setAttribute("aria-posinset", rank + 1);
     bar.setAttribute("aria-setsize", order.length);
   }
@@ -89,6 +93,12 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
     brush.style.width = `${Math.round(size * ratio) / ratio}px`;
     brush.style.left = `${Math.round(room * (width - size) * ratio) / ratio}px`;
     brush.hidden = order.length <= shown();
+    span.hidden = range === null;
+    if (range) {
+      const [left, right] = [Math.min(...range), Math.max(...range) + 1].map((at) => Math.round((at / count) * width * ratio) / ratio);
+      span.style.left = `${left}px`;
+      span.style.width = `${Math.max(right - left, 1 / ratio)}px`;
+    }
     canvas.setAttribute("aria-valuemin", 1);
     canvas.setAttribute("aria-valuemax", Math.max(1, order.length - shown() + 1));
     canvas.setAttribute("aria-valuenow", first + 1);
@@ -150,6 +160,7 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
       End: order.length - 1,
     };
     if (event.key === "Escape") pin(null);
+    else if ((event.key === "Enter" || event.key === " ") && event.shiftKey) switches.toggle(order[rank]);
     else if (event.key === "Enter" || event.key === " ") toggle(bar);
     else if (event.key in targets) focusRank(targets[event.key]);
     else return;
@@ -170,43 +181,80 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
       Home: 0,
       End: order.length,
     };
-    if (!(event.key in targets)) return;
-    scrollTo(targets[event.key]);
+    if (event.key === "Escape" && range) pick(null);
+    else if (!(event.key in targets)) return;
+    else if (event.shiftKey) extend(targets[event.key] - first, event.key);
+    else scrollTo(targets[event.key]);
     event.preventDefault();
     event.stopPropagation();
   }
 
-  /** Dragging keeps the grip; a press outside of the window brings its middle there first. */
+  /** Picks the channels between two ranks, [anchor, end], and shows the first of them; null for none. */
+  function pick(next) {
+    range = next;
+    scrollTo(range ? Math.min(...range) : first);
+    switches.offer({ picked: range && [...order.slice(Math.min(...range), Math.max(...range) + 1)] });
+  }
+
+  /** Moves the end of the range by keys; the first of them picks the channels that are on show. */
+  function extend(step, key) {
+    const last = order.length - 1;
+    const [anchor, end] = range ?? [first, first + shown() - 1];
+    const moved = key === "Home" ? 0 : key === "End" ? last : clamp(end + (range ? step : 0), 0, last);
+    pick([anchor, moved]);
+    say(`ranks ${Math.min(...range) + 1} to ${Math.max(...range) + 1} of ${order.length} picked`);
+  }
+
+  /** Dragging the window keeps the grip. Dragging elsewhere picks channels, a press there brings the window. */
   function onOverviewPress(event) {
     if (event.button !== 0) return;
     const box = canvas.getBoundingClientRect();
-    const span = brush.getBoundingClientRect();
-    const within = event.clientX >= span.left && event.clientX <= span.right;
-    const grip = within ? event.clientX - span.left : span.width / 2;
-    const drag = (at) => {
-      const room = Math.max(box.width - span.width, 1);
+    const grasp = brush.getBoundingClientRect(); // empty where all channels are on show
+    const within = event.clientX >= grasp.left && event.clientX <= grasp.right;
+    const grip = within ? event.clientX - grasp.left : grasp.width / 2;
+    const rankAt = (x) => clamp(Math.floor(((x - box.left) / box.width) * order.length), 0, order.length - 1);
+    let picking = false;
+    const scroll = (at) => {
+      const room = Math.max(box.width - grasp.width, 1);
       scrollTo(((at.clientX - box.left - grip) / room) * (order.length - shown()));
+    };
+    const drag = (at) => {
+      picking ||= !within && Math.abs(at.clientX - event.clientX) > 3;
+      if (picking) pick([rankAt(event.clientX), rankAt(at.clientX)]);
+      else if (within) scroll(at);
+    };
+    const release = () => {
+      press.abort();
+      if (picking) {
+        say(`${plural(Math.abs(range[1] - range[0]) + 1, "channel")} picked`);
+      } else if (!within) {
+        pick(null);
+        scroll(event);
+      }
     };
     const press = new AbortController();
     const options = { signal: AbortSignal.any?.([press.signal, signal]) ?? press.signal };
     canvas.setPointerCapture(event.pointerId);
     canvas.addEventListener("pointermove", drag, options);
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
-      canvas.addEventListener(end, () => press.abort(), options);
+      canvas.addEventListener(end, release, options);
     }
-    drag(event);
   }
 
   function sortNow() {
     order = scene ? sortChannels(scene, sort.value) : new Uint32Array(0);
     first = active = 0;
+    range = null;
+    switches.offer({ picked: null });
     list.setAttribute("aria-label", `Channel weights alpha, by ${sort.value}`);
   }
 
   function draw() {
     const palette = paletteOf(root);
     scrollTo(first);
-    if (scene) paintOverview(canvas, scene.alpha, order, most, palette);
+    if (!scene) return;
+    const on = switches.isAnyOff() ? scene.alpha.map((value, k) => (switches.isOff(k) ? 0 : value)) : scene.alpha;
+    paintOverview(canvas, on, order, most, palette);
   }
 
   /** Keeps the channel of a bar on the picture, or lets it go. */
@@ -228,7 +276,13 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
   const barOf = (event) => event.target.closest(".gcw-bar");
   list.addEventListener("pointerover", (event) => barOf(event) && attend(barOf(event)), { signal });
   list.addEventListener("pointerleave", leave, { signal });
-  list.addEventListener("click", (event) => barOf(event) && toggle(barOf(event)), { signal });
+  list.addEventListener("click", (event) => {
+    const bar = barOf(event);
+    if (!bar) return;
+    if (event.shiftKey || event.target.matches(".gcw-switch")) switches.toggle(Number(bar.dataset.channel));
+    else toggle(bar);
+  }, { signal });
+  switches.listen(draw);
   list.addEventListener("focusin", (event) => {
     active = rankOf(event.target);
     for (const bar of bars()) bar.tabIndex = rankOf(bar) === active ? 0 : -1;
@@ -243,7 +297,7 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
   return {
     element,
     show(next) {
-      const kept = scene && next && scene.layer.name === next.layer.name && scene.source === next.source;
+      const kept = scene && next && baseOf(scene) === baseOf(next);
       scene = next;
       most = scene ? largest(scene.alpha) : 0;
       evidenceFor = scene ? scene.contribution.reduce((sum, v) => sum + Math.max(v, 0), 0) : 0;
@@ -256,11 +310,12 @@ function channelPart({ root, tip, signal, lookAt, pin, activationOf }) {
       const facts = [[scene.method.weights], [`K = ${order.length}`]];
       if (scene.method.name === "GradCAM") facts.push(formula(scene.evidence === "counterfactual")); // it is this method's own
       weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
-      coverage.textContent = coverageSentence(scene.coverage, scene.evidence);
+      coverage.textContent = coverageSentence(scene.coverage, scene.evidence, Boolean(scene.off));
     },
     /** Marks the bar whose channel is kept on the picture. */
     mark(channel) {
       pinned = channel;
+      switches.offer({ kept: channel });
       for (const bar of bars()) bar.setAttribute("aria-selected", Number(bar.dataset.channel) === pinned);
     },
     /** The activations have arrived: the tip that is open can say more. */

@@ -110,6 +110,10 @@ function extremes(values, order, columns) {
 /** Whether a scene's map has two sides. */
 const isSigned = (scene) => scene?.evidence === "signed";
 
+/** The number of the scene from which a scene differs by channels that are off alone: what belongs to that one
+ *  (activations, order of the bars) belongs to it, too. */
+const baseOf = (scene) => scene?.base ?? scene?.revision;
+
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
 /** Where a tip of size w x h goes so that it does not cover `cell`: beside it, else below or above,

@@ -57,6 +57,7 @@ function render({ model, el }) {
   const picture = picturePart(parts);
   const box = boxPart(parts, picture.stage);
   picture.under.append(box.element);
+  const switches = (parts.switches = switchPart(parts));
   const channels = channelPart(parts);
   const predictions = predictionPart(parts);
   const status = statusPart();
@@ -115,7 +116,7 @@ function render({ model, el }) {
 
   /** The activation map of a channel; null where it is not here yet, and then the kernel is asked, once. */
   function activationOf(channel) {
-    const revision = shown.scene?.revision;
+    const revision = baseOf(shown.scene);
     if (known.revision !== revision) known = { revision, maps: new Map(), asked: false };
     if (!known.maps.has(channel) && !known.asked) {
       known.asked = true;
@@ -132,7 +133,7 @@ function render({ model, el }) {
       console.error("gradcam_widget:", error);
       return new Map();
     });
-    if (ticket !== latestMaps || signal.aborted || message.revision !== shown.scene?.revision) return;
+    if (ticket !== latestMaps || signal.aborted || message.revision !== baseOf(shown.scene)) return;
     const before = known.revision === message.revision ? known.maps : [];
     known = { revision: message.revision, maps: new Map([...before, ...maps]), asked: maps.size === 0 };
     showChannel();
@@ -199,12 +200,17 @@ function render({ model, el }) {
 
   function announce(before, now) {
     if (!before || !now || before === now) return;
-    const found = now.diagnosis ?? coverageSentence(now.coverage, now.evidence);
+    const found = now.diagnosis ?? coverageSentence(now.coverage, now.evidence, Boolean(now.off));
+    if (baseOf(before) === baseOf(now)) {
+      say([switches.sentence(), found].filter(Boolean).join(": "));
+      return;
+    }
     say([`${EVIDENCE[now.evidence] ? `${now.evidence}: ` : ""}${now.target.label} at ${now.layer.name}`, found].filter(Boolean).join(": "));
   }
 
   function show(next, message) {
     if (shown.picture && shown.picture !== next.picture) shown.picture.bitmap.close();
+    switches.show(next.scene, Boolean(message?.title));
     announce(shown.scene, next.scene);
     shown = next;
     root.classList.toggle("gcw-empty", !next.scene);
@@ -256,6 +262,7 @@ function render({ model, el }) {
     ["change:strip change:tables", coalesced(refreshStrip)],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
+    ["change:ablation", coalesced(() => signal.aborted || switches.showScore())],
     ["change:threshold change:show_box", coalesced(() => signal.aborted || box.update())],
     ["change:panels", coalesced(() => signal.aborted || arrange())],
     ["change:opacity change:colormap change:colormap_index", coalesced(() => signal.aborted || recolour())],

@@ -42,13 +42,13 @@ function shortName(name) {
 const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
 /** "12 of 1280 channels give half of the positive evidence" */
-function coverageSentence(coverage, evidence) {
+function coverageSentence(coverage, evidence, someOff = false) {
   if (!coverage) return "";
   const { channels, of, share } = coverage;
   const part = share === 0.5 ? "half" : `${Math.round(share * 100)} %`;
   const verb = channels === 1 ? "gives" : "give";
   const which = evidence === "counterfactual" ? "evidence against the class" : "positive evidence";
-  return `${channels} of ${plural(of, "channel")} ${verb} ${part} of the ${which}`;
+  return `${channels} of ${plural(of, "channel")}${someOff ? " that are on" : ""} ${verb} ${part} of the ${which}`;
 }
 
 /** "for Egyptian cat", or "against" it where that is what the map shows. */
