@@ -34,6 +34,8 @@ class Scene:
             for alpha_k A^k, "own" for something else, None where the method cannot say}.
         cam: float (h, w): the map, >= 0; for signed evidence the map before the ReLU.
         evidence: "positive", "signed" or "counterfactual": what the map shows of the target.
+        question: a number that is the same for all layers of one picture, target, method and evidence; the strip
+            that has the same number shows their maps.
         alpha: float (K,), the channel weights.
         contribution: float (K,), alpha times the mean activation.
         coverage: {"channels", "of", "share"} or None.
@@ -55,6 +57,7 @@ class Scene:
     diagnosis: str | None
     evidence: str = "positive"
     off: Sequence[int] = ()
+    question: int = 0
 
     def message(self, revision: int, base: int | None = None) -> dict[str, Any]:
         """The scene as the view takes it, within `wire.SCENE_BYTES`.
@@ -69,6 +72,7 @@ class Scene:
         text: dict[str, Any] = {
             "revision": revision,
             "base": revision if base is None else base,
+            "question": self.question,
             "layer": wire.plain(self.layer),
             "target": wire.plain(self.target),
             "method": wire.plain(self.method),
@@ -175,6 +179,9 @@ class Canvas(anywidget.AnyWidget):
         activations: activation maps of the scene on show, or {}: `wire.channels` with "revision", the base of the
             scene, and "first", the number of the first channel. Sent in a message of its own when a channel is
             first looked at, which the view tells by {"type": "activations", "revision", "channel"}.
+        answered: the last request of a view's that has been handled, answered by what came with this or before. A
+            view numbers what it asks ("request" in its message), to know what it waits for; {"type": "wait"} asks
+            nothing else.
         channel: the channel that is kept on the picture; None for the heatmap. The browser changes it on its own.
         panels: names of the sections of the view that are on show.
         threshold: share of the map's maximum at which the box is cut. The browser changes it on its own.
@@ -197,6 +204,7 @@ class Canvas(anywidget.AnyWidget):
     strip = traitlets.Dict().tag(sync=True)
     activations = traitlets.Dict().tag(sync=True)
     ablation = traitlets.Dict().tag(sync=True)
+    answered = traitlets.Unicode("").tag(sync=True)
     channel = traitlets.Int(None, allow_none=True).tag(sync=True)
     panels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     threshold = traitlets.Float(0.15).tag(sync=True)
@@ -222,6 +230,7 @@ class Canvas(anywidget.AnyWidget):
             opacity: to begin with.
             panels: sections of the view to begin with.
         """
+        self._request = ""  # the one that is being handled
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
         self._on_layer: list[Callable[[str], None]] = []
@@ -283,6 +292,7 @@ class Canvas(anywidget.AnyWidget):
             if self.scene and self.scene["layer"]["name"] != scene["layer"]["name"]:
                 self.channel = None  # it was one of the other layer's
             self.scene = scene
+            self.answered = self._request
             self.notice = {}
             self.task = {}
             self.activations = {}
@@ -304,8 +314,8 @@ class Canvas(anywidget.AnyWidget):
             self.notice = {} if notice is None else notice.as_message()
             self.work(task)
 
-    def show_strip(self, thumbnails: Sequence[Thumbnail], evidence: str) -> None:
-        """Show the layers with their maps, in this order.
+    def show_strip(self, thumbnails: Sequence[Thumbnail], evidence: str, question: int = 0) -> None:
+        """Show the layers with their maps, in this order; ``question`` is that of their scene.
 
         The maps travel together, uint8, deflated, one after the other: `wire.thumbnail` says what the values mean.
         Each is as strong as its own maximum; one whose ``max`` is 0 is empty, and one without cells is not known.
@@ -324,7 +334,8 @@ class Canvas(anywidget.AnyWidget):
                     "signed": thumbnail.cam is not None and bool((thumbnail.cam < 0).any()),
                 }
             )
-        self.strip = {"evidence": evidence, "layers": layers, "data": zlib.compress(b"".join(maps), 6)}
+        data = zlib.compress(b"".join(maps), 6)
+        self.strip = {"evidence": evidence, "question": question, "layers": layers, "data": data}
 
     def show_activations(self, maps: NDArray[Any], first: int) -> None:
         """Give the view the activation maps (n, h, w) of the scene on show, from channel ``first`` on."""
@@ -332,7 +343,9 @@ class Canvas(anywidget.AnyWidget):
 
     def work(self, task: Task | None) -> None:
         """Show how far a task is, or that it waits to be begun, or none."""
-        self.task = {} if task is None else task.as_message()
+        with self.hold_sync():
+            self.task = {} if task is None else task.as_message()
+            self.answered = self._request
 
     def look(self, colormap: str, opacity: float) -> None:
         """Set colour map and opacity from the kernel."""
@@ -347,6 +360,15 @@ class Canvas(anywidget.AnyWidget):
     def _on_view_message(self, _: object, content: object, buffers: object) -> None:
         if not isinstance(content, Mapping):
             return
+        if isinstance(request := content.get("request"), str):
+            self._request = request[:40]
+        try:
+            self._handle(content)
+        finally:
+            self.answered = self._request  # where nothing was to be drawn
+
+    def _handle(self, content: Mapping[str, Any]) -> None:
+        """Tell those who listen what a view asks."""
         if content.get("type") == "ready" and not content.get("complete", True):
             # Some front ends lose the binary parts of a view's first state.
             self.send_state(["tables", "picture", "scene", "notice", "task", "strip"])
@@ -363,6 +385,8 @@ class Canvas(anywidget.AnyWidget):
         elif content.get("type") in ("off", "ablate"):
             for pick in tuple(self._on_pick):
                 pick(content)
+        elif content.get("type") == "wait":
+            pass  # it only asks whether its turn has come
         elif content.get("type") in ("compute", "cancel"):
             for act in tuple(self._on_task):
                 act(content["type"])

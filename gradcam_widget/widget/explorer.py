@@ -155,6 +155,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._job_seconds = 0.0  # that passes have taken since the last answer
         self._drawn: _Drawn | None = None
         self._strip_of: tuple[View, tuple[str, ...]] | None = None  # what the strip shows
+        self._numbered: tuple[int, View | None] = (0, None)  # the question without its layer; see `Scene.question`
         self._reached: tuple[int, object] | None = None  # picture and target whose gradients are all known
 
         tables = _tables()
@@ -337,6 +338,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             },
             diagnosis=diagnosis_of(explanation, view.evidence, target["label"]),
             evidence=view.evidence,
+            question=self._number(view),
         )
         asked = Counterfactual(own.target) if view.evidence == "counterfactual" else view.target
         drawn = _Drawn(
@@ -352,6 +354,13 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         off = self._off_at(layer, scene)
         message = self._without(drawn, off).message(self._canvas.revision + 1)
         return replace(drawn, scene=message, off=off)
+
+    def _number(self, view: View) -> int:
+        """The number of a question, which another layer does not change."""
+        number, before = self._numbered
+        if (asked := replace(view, layer=None)) != before:
+            self._numbered = number + 1, asked
+        return self._numbered[0]
 
     def _explain(
         self, image: object, view: View, progress: Callable[[int, int], bool] | None = None
@@ -532,7 +541,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
                 return  # the user has moved on; the next answer fills the strip
             layer = layers[name]
             thumbnails.append(Thumbnail(name, layer.label, layer.shape, self._map_at(layer, drawn)))
-        self._canvas.show_strip(thumbnails, drawn.view.evidence)
+        self._canvas.show_strip(thumbnails, drawn.view.evidence, drawn.scene["question"])
         self._strip_of = question
 
     def _map_at(self, layer: Layer, drawn: _Drawn) -> NDArray[Any] | None:

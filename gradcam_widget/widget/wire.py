@@ -25,7 +25,7 @@ __all__ = [
     "unmask",
 ]
 
-SCENE_BYTES = 9_680
+SCENE_BYTES = 9_720
 """What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
 
 _ARRAY_BYTES = 110  # the JSON around one array: dtype, shape, scale, offset, its path among the buffers

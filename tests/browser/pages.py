@@ -70,6 +70,25 @@ class Notebook:
             "([name, args]) => { void window.jupyterapp.commands.execute(name, args); }", [name, arguments or {}]
         )
 
+    def execute(self, code: str) -> str:
+        """Run code in the notebook's kernel without a cell, wait for its end, and give what it printed."""
+        return str(
+            self.page.evaluate(
+                """async (code) => {
+                    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                    const future = kernel.requestExecute({ code });
+                    const printed = [];
+                    future.onIOPub = ({ header, content }) => {
+                        if (header.msg_type === "stream") printed.push(content.text);
+                        if (header.msg_type === "error") printed.push(...content.traceback);
+                    };
+                    await future.done;
+                    return printed.join("");
+                }""",
+                code,
+            )
+        )
+
     def theme(self, dark: bool) -> None:
         """Switch between JupyterLab's light and dark theme."""
         name = "JupyterLab Dark" if dark else "JupyterLab Light"

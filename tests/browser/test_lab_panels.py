@@ -44,11 +44,7 @@ def test_panels_of_ones_own_stand_below_the_view_and_sections_come_and_go(lab, l
     explorer.wait("tiger cat", "_swish:2", "chelsea")
     expect(score).to_contain_text("score of tiger cat: ")
 
-    page.evaluate(
-        """code => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel
-            .requestExecute({ code }).done.then(() => null)""",
-        CHANGE,
-    )
+    assert notebook.execute(CHANGE) == ""
     expect(page.locator(".gcw-layer").first).to_be_visible()
     expect(page.locator(".gcw-bars")).to_be_hidden()
     expect(faulty).to_be_hidden()

@@ -13,8 +13,10 @@ from view_page import (
     CAM,
     CONTRIBUTION,
     TABLES,
+    answer,
     bars,
     encode,
+    halt,
     many,
     next_frame,
     pixels,
@@ -597,15 +599,16 @@ def test_the_strip_plays_one_layer_at_a_time_and_stops(view_open):
     expect(page.locator(".gcw-layer")).to_have_count(5)
     receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="features.stem", revision=2))
     revision(page, 2)
+    halt(page)
     wanted = "() => model.sent.filter(m => m.type === 'layer').map(m => m.name)"
     page.get_by_role("button", name="Play through the layers").click()
     assert page.evaluate(wanted) == ["blocks.0._project_conv"]
     page.wait_for_timeout(900)
     assert page.evaluate(wanted) == ["blocks.0._project_conv"]  # it waits for the map
-    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="blocks.0._project_conv", revision=3))
+    answer(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="blocks.0._project_conv", revision=3))
     page.wait_for_function("model.sent.filter(m => m.type === 'layer').length === 2")
     page.get_by_role("button", name="Stop at this layer").click()
-    receive(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="blocks.1._project_conv", revision=4))
+    answer(page, scene=scene(CAM, ALPHA, CONTRIBUTION, layer="blocks.1._project_conv", revision=4))
     page.wait_for_timeout(900)
     assert page.evaluate(wanted)[1:] == ["blocks.1._project_conv"]
 

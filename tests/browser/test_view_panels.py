@@ -40,11 +40,13 @@ def test_the_sections_that_are_named_are_shown_and_no_other(view_open, names, wi
 
 def test_the_picture_alone_is_large_and_the_bars_alone_take_the_width(view_open):
     page = view_open(small(strip=STRIP), width=1120)
+    assert page.locator(".gcw-what").is_hidden()  # the title of the bars says it
     both = page.locator("canvas.gcw-picture").bounding_box()["width"]
     receive(page, panels=["heatmap"])
     expect(page.locator(".gcw-bars")).to_be_hidden()
     next_frame(page)
     assert page.locator("canvas.gcw-picture").bounding_box()["width"] > both
+    assert page.locator(".gcw-what").inner_text() == "Grad-CAM for Egyptian cat at conv_head"
     foot, picture = page.locator(".gcw-status").bounding_box(), page.locator(".gcw-under").bounding_box()
     assert foot["y"] - (picture["y"] + picture["height"]) < 30  # no gap where the layers were
     receive(page, panels=["alpha"])

@@ -26,7 +26,10 @@ const revive = (key, value) => {
   return new DataView(whole.buffer, 3, bytes.length);
 };
 class Model {
-  constructor(state) { this.state = JSON.parse(state, revive); this.listeners = []; this.sent = []; }
+  constructor(state) {
+    this.state = JSON.parse(state, revive);
+    Object.assign(this, { listeners: [], sent: [], requests: [], answers: true });
+  }
   get(name) { return this.state[name]; }
   set(name, value) {
     const changes = typeof name === "string" ? { [name]: value } : name;
@@ -39,7 +42,13 @@ class Model {
   on(name, act) { this.listeners.push([name, act]); }
   off(name, act) { this.listeners = this.listeners.filter(([n, a]) => n !== name || a !== act); }
   save_changes() {}
-  send(message) { this.sent.push(message); }
+  send({ request, ...message }) {
+    this.sent.push(message);
+    if (!request) return;
+    this.requests.push(request);
+    if (this.answers) queueMicrotask(() => this.answer());
+  }
+  answer(state = "{}") { this.set({ ...JSON.parse(state, revive), answered: this.requests.at(-1) }); }
 }
 const url = URL.createObjectURL(new Blob([SOURCE], { type: "text/javascript" }));
 const view = (await import(url)).default;
@@ -140,7 +149,9 @@ def scene(
     }
 
 
-def strip(maps: dict[str, np.ndarray | None], evidence: str = "positive") -> dict[str, Any]:
+def strip(
+    maps: dict[str, np.ndarray | None], evidence: str = "positive", question: int | None = None
+) -> dict[str, Any]:
     """A strip message: layer name -> uint8 (h, w), or None for a layer without map."""
     layers, parts = [], []
     for name, values in maps.items():
@@ -157,7 +168,8 @@ def strip(maps: dict[str, np.ndarray | None], evidence: str = "positive") -> dic
             }
         )
         parts.append(cells.tobytes())
-    return {"evidence": evidence, "layers": layers, "data": zlib.compress(b"".join(parts))}
+    data = zlib.compress(b"".join(parts))
+    return {"evidence": evidence, "question": question, "layers": layers, "data": data}
 
 
 def state(
@@ -225,6 +237,16 @@ def small(**changes: Any) -> dict[str, Any]:
 
 def receive(page: Any, **changes: Any) -> None:
     page.evaluate("text => model.receive(text)", wire(changes))
+
+
+def halt(page: Any) -> None:
+    """From now on the kernel answers by `answer` only; else it does at once, with nothing."""
+    page.evaluate("model.answers = false")
+
+
+def answer(page: Any, **changes: Any) -> None:
+    """The kernel answers the last request, in one message with these changes."""
+    page.evaluate("text => model.answer(text)", wire(changes))
 
 
 def revision(page: Any, number: int) -> None:

@@ -21,12 +21,14 @@ SCRIPTS = (
     "strip",
     "status",
     "panels",
+    "preview",
+    "requests",
     "page",
     "render",
 )
 """Parts of one ES module, in order: later ones use what earlier ones declare, and the last one exports."""
 
-STYLES = ("look", "panels", "box", "switches")
+STYLES = ("look", "panels", "box", "switches", "requests")
 
 _HERE = Path(__file__).parent
 

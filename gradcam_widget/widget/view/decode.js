@@ -54,7 +54,7 @@ async function decodeStrip(strip) {
     return { ...layer, rows, cols, values: values.subarray(start, at) };
   });
   if (at !== values.length) throw new Error(`The strip has ${values.length} values instead of ${at}.`);
-  return { evidence: strip.evidence, layers };
+  return { evidence: strip.evidence, question: strip.question, layers };
 }
 
 /** The activation maps of a message, channel number -> Float32Array. */

@@ -120,3 +120,12 @@ function easeClassField(scope, signal) {
     }
   }, { signal });
 }
+
+const ASKING = [".gradcam-picture", ".gradcam-layer-group", ".gradcam-class", ".gradcam-method", ".gradcam-evidence"];
+
+/** Calls `touch` when the user chooses something in a control that asks the kernel; the others need no kernel. */
+function watchControls(scope, touch, signal) {
+  const asks = (event, what) => event.target.closest?.(what) && event.target.closest(ASKING.join());
+  scope.addEventListener("change", (event) => asks(event, "select, input") && touch(), { signal });
+  scope.addEventListener("click", (event) => asks(event, "button:not(:disabled)") && touch(), { signal });
+}

@@ -15,6 +15,7 @@ function panelsPart({ left, right, below }) {
   const has = (place) => Object.keys(place).some((name) => shown.includes(name));
   return {
     elements: [body, ...Object.values(below)],
+    isShown: (name) => shown.includes(name),
     /** Whether something stands on both sides. */
     isPaired: () => has(left) && has(right),
     show(names) {

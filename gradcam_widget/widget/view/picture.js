@@ -14,8 +14,9 @@ function picturePart({ tip, say, signal }) {
   const middle = h("span", { class: "gcw-middle", hidden: true }, "0");
   const scale = h("div", { class: "gcw-scale", role: "img" }, ramp, mark, most, middle, least);
   const diagnosis = h("p", { class: "gcw-diagnosis" });
+  const what = h("p", { class: "gcw-what" }); // seen where nothing beside the picture says it
   const caption = h("p", { class: "gcw-caption" });
-  const under = h("div", { class: "gcw-under" }, diagnosis, caption);
+  const under = h("div", { class: "gcw-under" }, what, diagnosis, caption);
   const element = h("div", { class: "gcw-where" }, stage, scale, under);
 
   let picture = null;
@@ -82,14 +83,16 @@ function picturePart({ tip, say, signal }) {
   /** Says in words which map lies on the picture, and within which limits. */
   function describe() {
     const { max, signed } = mapOnShow();
-    const cells = scene ? `${scene.rows} × ${scene.cols} ${scene.rows * scene.cols === 1 ? "cell" : "cells"}` : "";
+    const [, rows, cols] = scene?.layer.shape ?? [];
+    const cells = scene ? `${rows} × ${cols} ${rows * cols === 1 ? "cell" : "cells"}` : "";
     const map = lens ? `activation of channel ${lens.channel} at ${scene.layer.name}` : scene ? mapName(scene) : "no map yet";
+    what.textContent = lens || scene ? map : "";
     canvas.setAttribute("aria-label", `${picture?.name ?? "picture"}: ${map}`);
     scale.hidden = !(max > 0);
     showLimits(max, signed);
     const silent = max > 0 ? "" : ": 0 everywhere, so it adds nothing to this map";
     const meaning = lens ? `activation A of channel #${lens.channel}${silent}` : EVIDENCE[scene?.evidence];
-    caption.textContent = [picture?.name, cells, meaning].filter(Boolean).join(" · ");
+    caption.textContent = [picture?.name, cells, scene?.remark, meaning].filter(Boolean).join(" · ");
   }
 
   function clearProbe() {

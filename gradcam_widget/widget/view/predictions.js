@@ -1,7 +1,7 @@
 /** What the model says: its best classes. */
 
 /** The best predictions as bars that are buttons: a click asks the kernel to explain that class. */
-function predictionPart({ model, signal }) {
+function predictionPart({ choose, signal }) {
   const element = h("div", { class: "gcw-predictions", role: "group", "aria-label": "Predictions" });
 
   function row(tag, { index, label, probability }, most, explained) {
@@ -16,7 +16,7 @@ function predictionPart({ model, signal }) {
 
   element.addEventListener("click", (event) => {
     const index = event.target.closest("button.gcw-prediction")?.dataset.index;
-    if (index !== undefined) model.send({ type: "target", index: Number(index) });
+    if (index !== undefined) choose({ type: "target", index: Number(index) });
   }, { signal });
 
   return {

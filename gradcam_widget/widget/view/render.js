@@ -52,7 +52,9 @@ function render({ model, el }) {
   const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
   const say = (text) => { live.textContent = text; };
   const tip = tipPart(root);
-  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf };
+  const requests = requestPart({ model, signal, show: showLate });
+  const { choose, send } = requests;
+  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer };
   const notice = noticePart();
   const picture = picturePart(parts);
   const box = boxPart(parts, picture.stage);
@@ -73,6 +75,7 @@ function render({ model, el }) {
   el.append(root);
 
   let shown = { picture: null, scene: null };
+  let wanted = null; // {name, scene}: the layer that was asked for last, and what the picture shows of it meanwhile
   let latest = 0;
   let latestStrip = 0;
   let stripTable = null;
@@ -107,10 +110,15 @@ function render({ model, el }) {
     colourStrip();
   }
 
+  function showPanels() {
+    panels.show(model.get("panels"));
+    root.classList.toggle("gcw-untitled", !panels.isShown("alpha"));
+  }
+
   /** Shows the panels that are asked for, in the room that there is. */
   function arrange() {
     tip.hide();
-    panels.show(model.get("panels"));
+    showPanels();
     layout();
   }
 
@@ -152,10 +160,57 @@ function render({ model, el }) {
     model.save_changes();
   }
 
+  /** Asks for a layer of the strip, and shows its map at once where it is there. */
+  function chooseLayer(layer) {
+    if (layer.name === (wanted?.name ?? shown.scene?.layer.name)) return;
+    const isTrue = !root.classList.contains("gcw-stale");
+    const preview = isTrue ? previewOf(shown.scene, strip.now(), layer) : null;
+    wanted = { name: layer.name, scene: preview ?? wanted?.scene ?? null }; // without a map of its own, what is there stays
+    choose({ type: "layer", name: layer.name });
+    showWanted();
+  }
+
+  /** What the picture shows: the layer that is asked for, where its map is there and answers the same question. */
+  function sceneOnPicture() {
+    return wanted?.scene && wanted.scene.question === shown.scene?.question ? wanted.scene : shown.scene;
+  }
+
+  /** The scene on show on the picture, or the layer that is asked for; the bars wait until its scene is here. */
+  function showWanted() {
+    picture.show(shown.picture, sceneOnPicture(), false);
+    box.show(shown.picture, sceneOnPicture());
+    colour();
+    picture.redraw();
+    markBehind();
+    if (sceneOnPicture() === shown.scene) showChannel();
+  }
+
+  /** Outlines the layer on the picture, and marks what belongs to another one. */
+  function markBehind() {
+    const onPicture = sceneOnPicture();
+    strip.choose(onPicture?.layer.name);
+    const behind = Boolean(onPicture?.isPreview) && onPicture.layer.name !== shown.scene.layer.name;
+    root.classList.toggle("gcw-ahead", behind);
+    channels.element.classList.toggle("gcw-behind", behind);
+    channels.element.setAttribute("aria-busy", behind);
+  }
+
+  /** The kernel is late, or no longer. */
+  function showLate(late) {
+    root.classList.toggle("gcw-late", late);
+    say(late ? "waiting for the kernel" : "");
+  }
+
+  /** Forgets the layer that was asked for where it is here, or will not come. */
+  function settleWanted() {
+    if (wanted && !requests.isOpen("layer")) wanted = null;
+  }
+
   /** The map on the picture is that of the channel looked at, else of the one kept, else the heatmap. */
   function showChannel() {
     const kept = model.get("channel") ?? null;
     channels.mark(kept);
+    if (sceneOnPicture()?.isPreview) return; // the channels are those of another layer
     const channel = looked ?? kept;
     const inLayer = shown.scene && channel !== null && channel < shown.scene.alpha.length;
     const values = inLayer ? activationOf(channel) : null;
@@ -182,7 +237,8 @@ function render({ model, el }) {
     if (ticket !== latestStrip || signal.aborted) return;
     stripTable = tableInUse(model, next?.evidence === "signed");
     strip.show(next, stripTable);
-    strip.choose(shown.scene?.layer.name);
+    if (wanted?.scene) showWanted(); // it may answer another question now
+    else markBehind();
   }
 
   /** Unpacks what is new. Pictures and scenes that are already shown are taken over as they are. */
@@ -213,15 +269,16 @@ function render({ model, el }) {
     switches.show(next.scene, Boolean(message?.title));
     announce(shown.scene, next.scene);
     shown = next;
+    settleWanted();
     root.classList.toggle("gcw-empty", !next.scene);
     notice.show(message);
     showTask();
-    picture.show(next.picture, next.scene, Boolean(message?.title || message?.message));
-    box.show(next.picture, next.scene);
+    picture.show(next.picture, sceneOnPicture(), Boolean(message?.title || message?.message));
+    box.show(next.picture, sceneOnPicture());
     channels.show(next.scene);
     predictions.show(next.scene);
     status.show(next.scene?.status);
-    strip.choose(next.scene?.layer.name);
+    markBehind();
     colour();
     layout();
     if (model.get("channel") != null || looked !== null) showChannel();
@@ -255,8 +312,20 @@ function render({ model, el }) {
     show(next, message);
   }
 
+  const refreshSoon = coalesced(refresh);
+
+  /** A request has been answered. Where nothing else comes with it, a layer that is shown already must go. */
+  function onAnswer() {
+    if (signal.aborted || !requests.answer()) return;
+    if (!wanted || requests.isOpen("layer")) return;
+    if (model.get("scene")?.layer?.name !== wanted.name) strip.stop();
+    refreshSoon();
+  }
+
   const listeners = [
-    ["change:picture change:scene change:notice change:tables", coalesced(refresh)],
+    ["change:answered", onAnswer],
+    ["change:picture change:scene change:notice change:task change:strip", requests.arrive],
+    ["change:picture change:scene change:notice change:tables", refreshSoon],
     ["change:activations", coalesced(refreshActivations)],
     ["change:channel", coalesced(() => signal.aborted || showChannel())],
     ["change:strip change:tables", coalesced(refreshStrip)],
@@ -289,6 +358,7 @@ function render({ model, el }) {
     const scope = container ?? root;
     adopt(scope);
     if (container) easeClassField(container, signal);
+    if (container) watchControls(container, requests.touch, signal);
     observe(new MutationObserver((records) => {
       if (records.some((record) => !root.contains(record.target))) adopt(scope);
     }), scope, { childList: true, subtree: true, attributes: true, attributeFilter: ["title"] });
@@ -331,7 +401,7 @@ function render({ model, el }) {
 
   adopt(root);
   applyTheme([root]);
-  panels.show(model.get("panels"));
+  showPanels();
   refresh();
   refreshStrip();
   model.send({ type: "ready", complete: isComplete(model) });

@@ -3,9 +3,10 @@
 /** Foot: what it cost, in one grey line. */
 function statusPart() {
   const cost = h("span");
+  const waiting = h("span", { class: "gcw-waiting" }, "waiting for the kernel");
   const note = h("span", { class: "gcw-note" });
   return {
-    element: h("div", { class: "gcw-status" }, cost, note),
+    element: h("div", { class: "gcw-status" }, cost, waiting, note),
     show(status) {
       cost.textContent = status ? `${status.device} · ${status.passes}, ${milliseconds(status.milliseconds)}` : "";
       note.textContent = status?.note ?? "";
@@ -32,14 +33,14 @@ function noticePart() {
 }
 
 /** Many passes that a map needs: their number and a button first, then how far they are and a way to stop. */
-function taskPart({ model, say, signal }) {
+function taskPart({ send, say, signal }) {
   const words = h("span", { class: "gcw-words" });
   const bar = h("progress", { class: "gcw-progress", "aria-label": "passes done" });
   const button = h("button", { class: "gcw-button", type: "button" });
   const element = h("div", { class: "gcw-task", role: "group", "aria-label": "Many passes", hidden: true }, words, bar, button);
   let state = "none";
   button.addEventListener("click", () => {
-    model.send({ type: state === "running" ? "cancel" : "compute" });
+    send({ type: state === "running" ? "cancel" : "compute" });
   }, { signal });
   return {
     element,

@@ -3,7 +3,7 @@
 const PLAY_MS = 700;
 
 /** Below: at which depth? A thumbnail of every layer in the list; a click or the arrow keys choose one. */
-function stripPart({ model, signal }) {
+function stripPart({ chooseLayer, signal }) {
   const note = h("span", { class: "gcw-note" });
   const play = h("button", { class: "gcw-button gcw-play", type: "button", "aria-pressed": "false" });
   const list = h("div", { class: "gcw-layers", role: "listbox", "aria-label": "Layers", "aria-orientation": "horizontal" });
@@ -59,10 +59,8 @@ function stripPart({ model, signal }) {
     play.setAttribute("aria-label", words);
   }
 
-  /** Asks the kernel for a layer; the outline follows when its map is there. */
-  function ask(index) {
-    if (index !== chosen) model.send({ type: "layer", name: strip.layers[index].name });
-  }
+  /** Asks for a layer; the outline follows when its map is on the picture. */
+  const ask = (index) => chooseLayer(strip.layers[index]);
 
   function step() {
     if (!isPlaying() || !strip) return;
@@ -115,6 +113,8 @@ function stripPart({ model, signal }) {
   return {
     element,
     evidence: () => strip?.evidence,
+    /** The strip on show, or null. */
+    now: () => strip,
     /** Takes the layers, or null for none, and the colour table that fits them. */
     show(next, table) {
       const focused = list.contains(document.activeElement) ? document.activeElement.dataset.name : null;
@@ -139,6 +139,8 @@ function stripPart({ model, signal }) {
       clearTimeout(timer);
       if (isPlaying()) timer = setTimeout(step, PLAY_MS);
     },
+    /** The layer that was asked for will not come. */
+    stop: () => setPlaying(false),
     /** The view has another width: the chosen layer stays in sight. */
     resize() {
       if (chosen >= 0) reveal(tiles()[chosen]);
