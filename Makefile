@@ -30,8 +30,8 @@ zoo: $(VENV)/.test ## explain every architecture of torchvision and timm, and wr
 parity: $(VENV)/.test ## compare with the peers, and write docs/parity.md
 	$(BIN)/python -m tests.parity.table --write docs/parity.md
 
-bench: $(VENV)/.test ## what selections cost beside the peers, into benchmarks/selections.json
-	$(BIN)/python benchmarks/selections.py $(ARGS)
+bench: $(VENV)/.test ## what selections cost beside the peers, into docs/benchmarks.md
+	$(BIN)/python benchmarks/selections.py --tables docs/benchmarks.md $(ARGS)
 
 screenshots: $(VENV)/.test ## take the README's pictures from the running widget
 	@$(BIN)/python tests/browser/chromium.py

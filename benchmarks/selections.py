@@ -1,9 +1,13 @@
 """What selections cost, side by side with the peers, in one interleaved run: ``make bench``.
 
 Five tasks on a fresh picture each time: ten random (layer, class) selections; all convolutions for one class;
-twenty classes at the last convolution; twenty classes at a middle one; all convolutions for twenty classes. Each
-peer is used as its documentation recommends (one extractor per layer, one pass per call) and, torchcam, as an
-expert would (all layers in one extractor, the graph kept). The floor is a bare ``torch.autograd.grad``.
+twenty classes at the last convolution; twenty classes at a middle one; all convolutions for twenty classes; and the
+five after one another on one picture, as a session at the explorer. Each peer is used as its documentation
+recommends (one extractor per layer, one pass per call) and, torchcam, as an expert would (the layers of a task in
+one extractor, one forward pass, the graph kept). The floor is a bare ``torch.autograd.grad``. The methods of many
+passes are compared with grad-cam's.
+
+Prints tables, and writes them to ``docs/benchmarks.md`` and the numbers to ``benchmarks/selections.json``.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +48,12 @@ def ours(model: nn.Module, picture: Tensor, selections: list[Selection]) -> None
         cam.explain(picture, target, layer)
 
 
-def ours_all_layers(model: nn.Module, picture: Tensor, selections: list[Selection]) -> None:
-    """One engine; the layers of a class in one call, as the widget's strip asks for them."""
+def ours_together(model: nn.Module, picture: Tensor, selections: list[Selection]) -> None:
+    """One engine; the classes of one layer, or else the layers of a class, in one call."""
     cam = GradCAM(model, memory_budget="8GB")
+    if len({layer for layer, _ in selections}) == 1:
+        cam.explain_targets(picture, [target for _, target in selections], selections[0][0])
+        return
     by_target: dict[int, list[str]] = {}
     for layer, target in selections:
         by_target.setdefault(target, []).append(layer)
@@ -95,12 +103,16 @@ def torchcam_expert(model: nn.Module, picture: Tensor, selections: list[Selectio
 
 TOOLS: dict[str, Tool] = {
     "gradcam_widget": ours,
-    "gradcam_widget, by class": ours_all_layers,
+    "gradcam_widget, one call": ours_together,
     "torchcam, expert": torchcam_expert,
     "grad-cam": grad_cam,
     "captum": captum,
     "torchcam": torchcam,
 }
+
+
+DOCUMENTED = ("grad-cam", "captum", "torchcam")
+EXPERT = "torchcam, expert"
 
 
 def tasks(layers: list[str], seed: int = 0) -> dict[str, list[Selection]]:
@@ -137,43 +149,69 @@ def one_selection(model: nn.Module, picture: Tensor, selection: Selection) -> fl
     return 1000 * (time.perf_counter() - started)
 
 
-def measure(name: str, rounds: int, slow_rounds: int, tools: list[str]) -> dict[str, object]:
+def measure(name: str, rounds: int, slow_rounds: int, tools: list[str]) -> dict[str, Any]:
     """Medians in milliseconds by task and tool, all tools taking turns."""
+    model = network(name)
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    jobs = tasks(layers)
+    jobs["session"] = [selection for selections in jobs.values() for selection in selections]
+    times: dict[str, dict[str, list[float]]] = {task: {tool: [] for tool in tools} for task in jobs}
+    forward: list[float] = []
+    for task, selections in jobs.items():
+        for turn in range(rounds):
+            forward.append(timed(lambda: model(torch.randn(1, 3, 224, 224))))
+            for tool in tools:
+                slow = tool in DOCUMENTED
+                # A peer keeps nothing from task to task, so that its session is the sum of its tasks.
+                if turn >= (slow_rounds if slow else rounds) or (slow and task == "all x 20"):
+                    continue
+                if task == "session" and tool != "gradcam_widget":
+                    continue
+                picture = torch.randn(1, 3, 224, 224)
+                times[task][tool].append(timed(lambda: TOOLS[tool](model, picture, selections)))  # noqa: B023
+    medians = {task: {t: statistics.median(v) for t, v in row.items() if v} for task, row in times.items()}
+    if EXPERT in tools and "gradcam_widget" in tools:
+        # Generously, as if it could keep its forward pass.
+        spent = sum(medians[task][EXPERT] for task in jobs if task != "session")
+        medians["session"][EXPERT] = spent - 4 * statistics.median(forward)
+    return {
+        "forward pass": statistics.median(forward),
+        "tasks": medians,
+        "selection to floor": floors(model, layers, rounds),
+        "look-ups": look_ups(model, layers),
+    }
+
+
+def network(name: str) -> nn.Module:
+    """A model with random weights, as the peers need it."""
     import torchvision
 
-    model = torchvision.models.get_model(name, weights=None).eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    model: nn.Module = torchvision.models.get_model(name, weights=None).eval()
     for module in model.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # the peers fail or err on in-place operations
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    times: dict[str, dict[str, list[float]]] = {}
-    for task, selections in tasks(layers).items():
-        times[task] = {tool: [] for tool in tools}
-        for turn in range(rounds):
-            for tool in tools:
-                slow = tool in ("grad-cam", "captum", "torchcam")
-                if turn >= (slow_rounds if slow else rounds) or (slow and task == "all x 20"):
-                    continue
-                picture = torch.randn(1, 3, 224, 224)
-                gc.collect()
-                started = time.perf_counter()
-                TOOLS[tool](model, picture, selections)
-                times[task][tool].append(1000 * (time.perf_counter() - started))
+    return model
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Milliseconds of one run, with nothing to collect before it."""
+    gc.collect()
+    started = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - started)
+
+
+def floors(model: nn.Module, layers: list[str], rounds: int) -> dict[str, float]:
+    """How many times a bare autograd.grad one selection of a new class costs, at three depths."""
     picture = torch.randn(1, 3, 224, 224)
-    ratios = {}
+    found = {}
     for where, layer in (("last", layers[-1]), ("middle", layers[len(layers) // 2]), ("first", layers[0])):
         pairs = [
             (one_selection(model, picture, (layer, k)), floor(model, picture, (layer, k)))
             for k in range(rounds + 4)
         ]
-        ratios[where] = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
-    return {
-        "tasks": {task: {t: statistics.median(v) for t, v in row.items() if v} for task, row in times.items()},
-        "selection to floor": ratios,
-        "look-ups": look_ups(model, layers),
-    }
+        found[where] = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+    return found
 
 
 def look_ups(model: nn.Module, layers: list[str]) -> dict[str, float]:
@@ -186,40 +224,116 @@ def look_ups(model: nn.Module, layers: list[str]) -> dict[str, float]:
         started = time.perf_counter()
         cam.explain(picture, 0, layers[-1])
         cached.append(1000 * (time.perf_counter() - started))
-    cam.explain(picture, 1, layers[0])
     changes = []
-    for layer in layers[1:]:
-        started = time.perf_counter()
-        cam.explain(picture, 1, layer)
-        changes.append(1000 * (time.perf_counter() - started))
+    for target in range(1, 4):
+        cam.explain(picture, target, layers[0])
+        for layer in layers[1:]:
+            started = time.perf_counter()
+            cam.explain(picture, target, layer)
+            changes.append(1000 * (time.perf_counter() - started))
     return {"cached map": statistics.median(cached), "layer change": statistics.median(changes)}
 
 
+def many_passes(rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of the methods that need many passes, on resnet18's last stage: ours and grad-cam's."""
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model = network("resnet18")
+    target = [ClassifierOutputTarget(5)]
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(rounds):
+        for method in ("AblationCAM", "ScoreCAM"):
+            picture = torch.randn(1, 3, 224, 224)
+
+            def ours(picture: Tensor = picture, method: str = method) -> None:
+                GradCAM(model).explain(picture, 5, "layer4", method)
+
+            def theirs(picture: Tensor = picture, method: str = method) -> None:
+                with getattr(pytorch_grad_cam, method)(model=model, target_layers=[model.layer4]) as cam:
+                    cam(input_tensor=picture, targets=target)
+
+            row = found.setdefault(method, {"gradcam_widget": [], "grad-cam": []})
+            row["gradcam_widget"].append(timed(ours))
+            row["grad-cam"].append(timed(theirs))
+    return {method: {tool: statistics.median(v) for tool, v in row.items()} for method, row in found.items()}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """The numbers as Markdown."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Generated by `make bench` "
+        f"(torch {found['torch']}, {found['threads']} threads of a CPU, 224 x 224 pixels, medians in ms). All tools take "
+        "turns in one run on the same machine: ratios carry over, absolute times do not.",
+        "",
+        "The tasks: ten random (layer, class) selections; all convolutions for one class; twenty classes at the last "
+        "and at a middle convolution; all convolutions for twenty classes; and the five after one another on one "
+        "picture. *As documented* is one extractor per layer and one pass per call; *expert* is torchcam with all "
+        "layers of a task in one extractor, one forward pass and the graph kept (its session is the sum of its tasks "
+        "less four forward passes). A dash is a task that would have taken minutes.",
+    ]
+    for name, row in found["ms"].items():
+        columns = list(row["tasks"])
+        lines += [
+            "",
+            f"## {name} (forward pass {row['forward pass']:.0f} ms)",
+            "",
+            "| | " + " | ".join(columns) + " |",
+            "|---|" + "---:|" * len(columns),
+        ]
+        for tool in dict.fromkeys(tool for cells in row["tasks"].values() for tool in cells):
+            cells = (row["tasks"][task].get(tool) for task in columns)
+            lines.append(f"| {tool} | " + " | ".join("-" if c is None else f"{c:.0f}" for c in cells) + " |")
+        ratios = row["selection to floor"]
+        lines += [
+            "",
+            "One selection of a new class takes "
+            + ", ".join(f"{ratio:.2f} times ({where})" for where, ratio in ratios.items())
+            + " what a bare `torch.autograd.grad` to the same layer takes; another layer of a known class "
+            f"{row['look-ups']['layer change']:.2f} ms; a map that is known {row['look-ups']['cached map']:.3f} ms.",
+        ]
+    if found["many passes"]:
+        lines += [
+            "",
+            "## Methods of many passes (resnet18, layer4)",
+            "",
+            "| | gradcam_widget | grad-cam | times |",
+        ]
+        lines.append("|---|---:|---:|---:|")
+        for method, row in found["many passes"].items():
+            times = row["grad-cam"] / row["gradcam_widget"]
+            lines.append(f"| {method} | {row['gradcam_widget']:.0f} | {row['grad-cam']:.0f} | {times:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Measure, print a table, write JSON."""
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--tools", nargs="+", default=list(TOOLS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slow-rounds", type=int, default=1, help="of the peers as documented")
+    parser.add_argument("--many-rounds", type=int, default=1, help="of the methods of many passes")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/selections.json"))
+    parser.add_argument(
+        "--tables", type=Path, default=None, help="write Markdown here, such as docs/benchmarks.md"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
-    found = {}
+    found: dict[str, Any] = {"torch": torch.__version__, "threads": 2, "ms": {}, "many passes": {}}
     for name in arguments.models:
-        found[name] = measure(name, arguments.rounds, arguments.slow_rounds, arguments.tools)
-        print(f"\n{name} (ms, medians)")
-        print(f"{'':26}" + "".join(f"{task:>13}" for task in found[name]["tasks"]))
-        for tool in arguments.tools:
-            cells = (row.get(tool) for row in found[name]["tasks"].values())
-            print(f"{tool:26}" + "".join(f"{'-' if cell is None else format(cell, '.1f'):>13}" for cell in cells))
-        print(
-            "selection / bare autograd.grad:",
-            {k: round(v, 2) for k, v in found[name]["selection to floor"].items()},
-        )
-        print("look-ups:", {k: round(v, 4) for k, v in found[name]["look-ups"].items()}, flush=True)
-    arguments.json.write_text(json.dumps({"torch": torch.__version__, "threads": 2, "ms": found}, indent=1))
+        found["ms"][name] = measure(name, arguments.rounds, arguments.slow_rounds, arguments.tools)
+        print(tables({**found, "ms": {name: found["ms"][name]}}).split("\n\n", 3)[3], flush=True)
+    if arguments.many_rounds:
+        found["many passes"] = many_passes(arguments.many_rounds)
+    text = tables(found)
+    print(text)
+    arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.tables is not None:
+        arguments.tables.write_text(text)
 
 
 if __name__ == "__main__":
