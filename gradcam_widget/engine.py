@@ -208,6 +208,16 @@ class GradCAM:
             self._cache.clear()
             self._latest = self._scored = None
 
+    def forget(self, image: object) -> None:
+        """Forget what is kept of one image, such as a version of a picture that nobody will ask for again."""
+        inputs = as_inputs(image, self.transform, self._spatial)
+        with self._lock:
+            for key, kept in self._cache.roots():
+                if _is_trace_of(kept, inputs):
+                    self._cache.drop(key)
+                    if self._latest is not None and self._latest.number == key:
+                        self._latest = None
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""

@@ -282,7 +282,7 @@ def repaint(tensor: Tensor, picture: np.ndarray[Any, np.dtype[np.uint8]], transf
         )
     painted = torch.from_numpy((picture != pixels(tensor, transform)).any(-1))
     values = _shown(tensor)
-    colours = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+    colours = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
     if values.shape[0] == 1:
         colours = colours.mean(0, keepdim=True)
     statistics = _statistics_of(values, transform)

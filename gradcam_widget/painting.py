@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FILLS", "TOOLS", "Box", "Painting", "Stroke", "as_picture", "fill_colours"]
+__all__ = ["FILLS", "TOOLS", "Box", "Painting", "Picture", "Stroke", "as_picture", "fill_colours"]
 
 TOOLS = ("brush", "rectangle")
 """What a stroke covers: a line of round dots through its points, or the rectangle between its first and last."""

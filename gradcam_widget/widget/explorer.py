@@ -154,9 +154,11 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._job_lock = threading.Lock()
         self._job_seconds = 0.0  # that passes have taken since the last answer
         self._drawn: _Drawn | None = None
+        self._outdated: Callable[[], bool] = _never  # whether a newer picture is on its way
         self._strip_of: tuple[View, tuple[str, ...]] | None = None  # what the strip shows
         self._numbered: tuple[int, View | None] = (0, None)  # the question without its layer; see `Scene.question`
-        self._reached: tuple[int, object] | None = None  # picture and target whose gradients are all known
+        # picture and target whose gradients are all known
+        self._reached: tuple[tuple[int, int], object] | None = None
 
         tables = _tables()
         sequential, diverging = (
@@ -245,8 +247,9 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             if self._closed:
                 return
             self._follow()
-            self._reach_all_layers()
-            self._fill_strip()
+            if not self._outdated():
+                self._reach_all_layers()
+                self._fill_strip()
 
     def compute(self) -> None:
         """Run the many passes that the chosen method needs, wait for them, and draw the map.
@@ -256,6 +259,70 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._check_open()
         if (job := self._begin_job()) is not None:
             self._run_job(job)
+
+    @property
+    def pictures(self) -> dict[str, object]:
+        """The pictures on offer by name, as they were given."""
+        return dict(zip(self._state.offer.pictures, self._images, strict=True))
+
+    def put_picture(
+        self, name: str, image: object, *, show: bool = True, outdated: Callable[[], bool] | None = None
+    ) -> int:
+        """Offer a picture under a name, in the place of the one that has it already.
+
+        Args:
+            name: of the picture.
+            image: as in the class.
+            show: choose it, too, with one computation and one redraw.
+            outdated: tells whether a newer picture waits already: what comes after the heatmap, which is the maps
+                at all other layers, is then left for that one.
+
+        Returns:
+            Its index.
+        """
+        self._check_open()
+        (given,), (image,) = named_pictures({name: image})
+        with self._lock:
+            offer = self._state.offer
+            if given in offer.pictures:
+                index = offer.pictures.index(given)
+                self.engine.forget(self._images[index])
+                self._images[index] = image
+                self._layers.pop(index, None)
+                if self._prepared is not None and self._prepared[0] == index:
+                    self._prepared = None
+                editions = {**offer.editions, index: offer.editions.get(index, 0) + 1}
+                self._state.offer = replace(offer, editions=editions)
+            else:
+                index = len(offer.pictures)
+                self._images.append(image)
+                self._state.offer = replace(offer, pictures=(*offer.pictures, given))
+            self._outdated = outdated or _never
+            try:
+                if show and index != self.image_index:
+                    self._state.update(image_index=index)
+                else:
+                    self.refresh()
+            finally:
+                self._outdated = _never
+        return index
+
+    def paint(self, blank: tuple[int, int] | None = None, *, channels: int = 1) -> Any:
+        """Open the paint pad under the explorer: edit the picture on show, and see scores and heatmap follow.
+
+        Args:
+            blank: (H, W) of a black picture to draw on instead, for models of digits and doodles.
+            channels: of the blank picture.
+
+        Returns:
+            The `gradcam_widget.widget.paint.PaintPad`.
+        """
+        self._check_open()
+        if blank is not None:
+            self.put_picture("drawing", self.engine.blank(blank, channels))
+        if "paint" not in self.panels:
+            self.panels = (*self.panels, "paint")
+        return self._shelf.content("paint")
 
     def close(self) -> None:
         """Close the widget with all its parts, and empty the engine where the widget made it."""
@@ -309,7 +376,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if explanation is None:
             raise _Unpaid(Task(view.method, METHODS[view.method].passes, layer.shape[0]), choices)
         new_picture = None
-        if self._drawn is None or self._drawn.view.image_index != view.image_index:
+        if self._drawn is None or _picture_of(self._drawn.view) != _picture_of(view):
             name = self._state.offer.pictures[view.image_index]
             new_picture = encode_picture(self.engine.picture(image), name)
         # A method that weighs every cell by itself has no weights: its alpha is each channel's share already.
@@ -429,7 +496,11 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         same_picture = before.picture == view.image_index
         layers = self._layers.get(view.image_index, ())
         if self._drawn is not None and self._drawn.view == replace(
-            self._drawn.view, image_index=view.image_index, layer=view.layer, target=view.target
+            self._drawn.view,
+            image_index=view.image_index,
+            edition=view.edition,
+            layer=view.layer,
+            target=view.target,
         ):
             # Only the method or the evidence is another, so what the engine chose for the rest still holds.
             return replace(before, method=view.method, evidence=view.evidence)
@@ -513,7 +584,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         drawn = self._drawn
         if drawn is None or self._failure or self._unpaid or not METHODS[drawn.view.method].needs_gradient:
             return
-        question = drawn.view.image_index, drawn.view.target
+        question = _picture_of(drawn.view), drawn.view.target
         if question == self._reached:
             return
         self._reached = question
@@ -537,7 +608,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         layers = {layer.name: layer for layer in self._layers_of(drawn.view.image_index)}
         thumbnails = []
         for name in listed:
-            if self._state.snapshot() != drawn.view:
+            if self._state.snapshot() != drawn.view or self._outdated():
                 return  # the user has moved on; the next answer fills the strip
             layer = layers[name]
             thumbnails.append(Thumbnail(name, layer.label, layer.shape, self._map_at(layer, drawn)))
@@ -812,6 +883,15 @@ def _terms_of(method: Method) -> str | None:
     if method.terms is not None:
         return "own"
     return "weight" if method.alpha == "weight" else None
+
+
+def _never() -> bool:
+    return False
+
+
+def _picture_of(view: View) -> tuple[int, int]:
+    """Which picture a question is about."""
+    return view.image_index, view.edition
 
 
 def _engine(model: nn.Module | GradCAM, **arguments: Any) -> GradCAM:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ class Panel:
     default: bool = True
 
 
+def _paint(explorer: Any) -> ipywidgets.Widget:
+    # Read when it is asked for: it is the only part that needs ipycanvas.
+    built: ipywidgets.Widget = importlib.import_module("gradcam_widget.widget.easel").panel(explorer)
+    return built
+
+
 PANELS: dict[str, Panel] = {
     row.name: row
     for row in (
@@ -45,6 +52,7 @@ PANELS: dict[str, Panel] = {
         Panel("alpha", "through which channels: the channel weights as bars"),
         Panel("predictions", "what the model says: its likeliest classes"),
         Panel("layers", "at which depth: the map at every layer"),
+        Panel("paint", "what if: the picture, to be painted on", build=_paint, default=False),
     )
 }
 """The panels by name. Sections of the view have their places; what is built stands below it."""
@@ -100,6 +108,11 @@ class PanelShelf:
         """The widgets of those panels that are no section of the view, in their order."""
         builders = [PANELS[entry].build if isinstance(entry, str) else entry for entry in panels]
         return [self._box(build, explorer) for build in builders if build is not None]
+
+    def content(self, name: str) -> ipywidgets.Widget | None:
+        """What the function of a panel of the table returned; None where it has not been called."""
+        build = PANELS[name].build
+        return self._built[build].children[0] if build in self._built else None
 
     def close(self) -> None:
         """Forget the panels; they are closed already where they are on show, and here where they are not."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -31,7 +31,8 @@ class View:
     """One question to the engine: which picture, layer, class, method and evidence.
 
     How the answer is coloured (colour map, opacity) is no part of it: the browser changes that on its own, and
-    it must never lead to a new computation.
+    it must never lead to a new computation. ``edition`` counts how often the picture has been replaced by another
+    of the same name.
     """
 
     image_index: int
@@ -39,6 +40,7 @@ class View:
     target: object
     method: str
     evidence: str = "positive"
+    edition: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Offer:
         methods: names of the methods.
         colormaps: names of the colour tables from none to most.
         diverging: names of the colour tables with two sides, for signed evidence.
+        editions: how often the picture with this index has been replaced, where it has been.
         layers: the layer names of the picture with this index; () where they cannot be known.
         check_target: raises ValueError or TypeError, in words, for a target that the picture with this index
             does not have.
@@ -61,6 +64,7 @@ class Offer:
     layers: Callable[[int], Sequence[str]]
     check_target: Callable[[object, int], None]
     diverging: tuple[str, ...] = ("RdBu_r",)
+    editions: Mapping[int, int] = field(default_factory=dict)
 
     def tables(self, evidence: str) -> tuple[str, ...]:
         """The colour tables that can show this evidence: signed evidence has two sides, the other kinds one."""
@@ -103,7 +107,8 @@ class State(HasTraits):
     def snapshot(self) -> View:
         """The question that the state asks now."""
         with self._writing:
-            return View(self.image_index, self.layer, self.target, self.method, self.evidence)
+            edition = self.offer.editions.get(self.image_index, 0)
+            return View(self.image_index, self.layer, self.target, self.method, self.evidence, edition)
 
     def on_update(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` once after each update, also after one that changed nothing (the user chose again)."""

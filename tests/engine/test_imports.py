@@ -76,6 +76,15 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.canvas": ("widget.view.__init__", "widget.wire"),
     "widget.controls": ("widget.state", "widget.wire"),
     "widget.panels": ("widget.state",),
+    "widget.latest": (),
+    "widget.paint": (
+        "painting",
+        "widget.latest",
+        "widget.panels",
+        "widget.state",
+        "widget.view.__init__",
+        "widget.wire",
+    ),
     "widget.pictures": ("widget.wire",),
     "widget.selection": (
         "ablation",
@@ -88,6 +97,17 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.wire",
     ),
     "widget.words": ("engine", "explanation", "targets", "widget.canvas", "widget.controls"),
+    "widget.easel": (
+        "explanation",
+        "heatmap",
+        "occlusion",
+        "painting",
+        "perturbation",
+        "render",
+        "targets",
+        "widget.paint",
+        "widget.words",
+    ),
     "widget.explorer": (
         "engine",
         "explanation",
@@ -109,7 +129,15 @@ ARROWS: dict[str, tuple[str, ...]] = {
 
 WIDGETS = ("anywidget", "ipycanvas", "IPython", "ipywidgets", "traitlets")
 HEAVY = ("matplotlib.pyplot", "torchvision")
-SHELL = ("widget.canvas", "widget.controls", "widget.state", "widget.view.__init__", "widget.wire")
+SHELL = (
+    "widget.canvas",
+    "widget.controls",
+    "widget.latest",
+    "widget.paint",
+    "widget.state",
+    "widget.view.__init__",
+    "widget.wire",
+)
 ENGINE_SIDE = tuple(name for name in ARROWS if not name.startswith(("widget", "__init__", "cli")))
 
 

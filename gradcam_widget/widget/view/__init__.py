@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["SCRIPTS", "STYLES", "script", "style"]
+__all__ = ["PAD_SCRIPTS", "PAD_STYLES", "SCRIPTS", "STYLES", "script", "style"]
 
 SCRIPTS = (
     "decode",
@@ -30,17 +30,22 @@ SCRIPTS = (
 
 STYLES = ("look", "panels", "box", "switches", "requests")
 
+PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "page", "pad")
+"""The same for the view of the paint pad, which can stand alone."""
+
+PAD_STYLES = ("look", "pad")
+
 _HERE = Path(__file__).parent
 
 
-def script() -> str:
+def script(names: tuple[str, ...] = SCRIPTS) -> str:
     """The ES module that notebooks and hand-outs load."""
-    return _joined(SCRIPTS, ".js")
+    return _joined(names, ".js")
 
 
-def style() -> str:
+def style(names: tuple[str, ...] = STYLES) -> str:
     """The style sheet that goes with it."""
-    return _joined(STYLES, ".css")
+    return _joined(names, ".css")
 
 
 def _joined(names: tuple[str, ...], suffix: str) -> str:

@@ -1,0 +1,231 @@
+"""The easel: puts a paint pad under an explorer, so that each follows what is done in the other."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gradcam_widget import render
+from gradcam_widget.explanation import Explanation
+from gradcam_widget.heatmap import upsample
+from gradcam_widget.occlusion import Occlusion, patches
+from gradcam_widget.painting import Painting, Picture
+from gradcam_widget.perturbation import Cancelled
+from gradcam_widget.targets import probabilities
+from gradcam_widget.widget.paint import Occluded, PaintPad, Progress
+from gradcam_widget.widget.words import classes_of, target_of
+
+__all__ = ["panel"]
+
+_BLANK = "drawing"  # what `GradCAMWidget.paint(blank=...)` calls its picture
+
+
+def panel(explorer: Any) -> PaintPad:
+    """A paint pad on the picture that an explorer shows; the panel "paint".
+
+    What is painted is offered by the explorer as one more picture, "<name>, edited", and shown while one paints.
+    """
+    return _Easel(explorer).pad
+
+
+class _Easel:
+    """Which painting belongs to which picture of the explorer, and what is computed when either changes.
+
+    Args:
+        explorer: a `GradCAMWidget`.
+    """
+
+    def __init__(self, explorer: Any) -> None:
+        self._explorer = explorer
+        self._lock = threading.Lock()
+        self._paintings: dict[int, Painting] = {}  # by the index of the original
+        self._edited: dict[int, int] = {}  # index of the original -> that of the edited picture
+        self._occlusion: _Shown | None = None
+        base = self._base_of(explorer.image_index)
+        painting = self._painting(base)
+        grey = explorer.engine.prepare(self._image(base)).shape[1] == 1
+        look: dict[str, Any] = {"grey": grey}
+        if self._name(base) == _BLANK:
+            side = min(painting.original.shape[:2])
+            look |= {"fill": "colour", "soft": True, "size": max(1, round(side / 14))}
+        self.pad = PaintPad(painting, name=self._name(base), **look)
+        self.pad.remove_class("gradcam-widget")  # it is a part of one
+        self._followed = painting  # the one for which the pad's thread computes
+        self.pad.on_change(self._on_pad_change)
+        self.pad.connect(self._scores, self)
+        self._mark()
+        explorer.observe(self._on_explorer_image, "image_index")
+        explorer.observe(self._on_explorer_explanation, "explanation")
+
+    # -- pictures ----------------------------------------------------------------------------------------------
+
+    def _base_of(self, index: int) -> int:
+        """The original of a picture of the explorer; itself, where it is no edited one."""
+        return next((base for base, edited in self._edited.items() if edited == index), index)
+
+    def _image(self, index: int) -> object:
+        return list(self._explorer.pictures.values())[index]
+
+    def _name(self, index: int) -> str:
+        return str(list(self._explorer.pictures)[index])
+
+    def _painting(self, base: int) -> Painting:
+        with self._lock:
+            if base not in self._paintings:
+                self._paintings[base] = Painting(self._explorer.engine.picture(self._image(base)))
+            return self._paintings[base]
+
+    def _base_of_painting(self, painting: Painting) -> int:
+        with self._lock:
+            return next(base for base, known in self._paintings.items() if known is painting)
+
+    # -- from the pad to the explorer --------------------------------------------------------------------------
+
+    def _on_pad_change(self, painting: Painting, picture: Picture) -> None:
+        """Let the explorer show what was painted. In the pad's own thread, one picture at a time."""
+        self._followed = painting
+        explorer, base = self._explorer, self._base_of_painting(painting)
+        current = painting is self.pad.painting
+        if base not in self._edited and not painting.strokes:
+            return
+        if current and self.pad.showing == "before":
+            explorer.set(image_index=base)
+            return
+        image = self._repainted(base, picture)
+        if base not in self._edited:
+            # Known before the explorer shows it, so that it is not taken for one more original.
+            self._edited[base] = len(explorer.pictures)
+        name = f"{self._name(base)}, edited"
+        self._edited[base] = explorer.put_picture(name, image, show=current, outdated=lambda: self.pad.outdated)
+
+    def _repainted(self, base: int, picture: Picture) -> object:
+        return self._explorer.engine.repaint(self._image(base), picture)
+
+    def _scores(self, picture: Picture) -> dict[str, float]:
+        """The classes' probabilities for a picture of the pad. In the pad's own thread, after `_on_pad_change`."""
+        engine = self._explorer.engine
+        scores = engine.predict(self._repainted(self._base_of_painting(self._followed), picture))
+        labels = classes_of(scores, engine.class_names)
+        if not labels:
+            return {}
+        values = probabilities(scores.reshape(-1))
+        if scores.numel() == 1 and len(labels) == 2:
+            values = torch.cat([1 - values, values])
+        return dict(zip(labels, values.tolist(), strict=True))
+
+    # -- from the explorer to the pad --------------------------------------------------------------------------
+
+    def _on_explorer_image(self, change: Any) -> None:
+        base = self._base_of(change["new"])
+        painting = self._painting(base)
+        if painting is not self.pad.painting:
+            self.pad.load(painting, self._name(base))
+        showing = "before" if change["new"] == base and painting.strokes else "after"
+        if self.pad.showing != showing:
+            self.pad.showing = showing
+        self._review_occlusion()
+
+    def _on_explorer_explanation(self, _: object) -> None:
+        self._mark()
+        self._review_occlusion()
+
+    def _review_occlusion(self) -> None:
+        """Take the occlusion map away where it is no longer of what is shown; else compare it anew."""
+        shown, explanation = self._occlusion, self._explorer.explanation
+        if shown is None or explanation is None:
+            return
+        if shown.asks != self._asks(explanation):
+            self._occlusion = None
+            self.pad.cancel()
+            self.pad.show_occlusion(None)
+        else:
+            self.pad.show_occlusion(shown.occluded(explanation, self._explorer.evidence))
+
+    def _mark(self) -> None:
+        explanation = self._explorer.explanation
+        if explanation is not None:
+            engine = self._explorer.engine
+            image = self._image(self._explorer.image_index)
+            self.pad.explain(
+                target_of(explanation, classes_of(engine.predict(image), engine.class_names))["label"]
+            )
+
+    # -- the occlusion map -------------------------------------------------------------------------------------
+
+    def passes(self) -> int:
+        """How many passes an occlusion map takes."""
+        height, width = self.pad.original.shape[:2]
+        return len(patches((height, width))[1])
+
+    def run(self, progress: Progress) -> Occluded | None:
+        """The occlusion map of the picture on show, for the target that is explained there."""
+        explorer = self._explorer
+        explanation = explorer.explanation
+        if explanation is None:
+            raise ValueError("occlusion: the explorer shows no map, so that there is nothing to compare with")
+        asks = self._asks(explanation)
+
+        def goes_on(done: int, total: int) -> bool:
+            now = explorer.explanation
+            return progress(done, total) and now is not None and self._asks(now) == asks
+
+        try:
+            found = explorer.engine.occlude(
+                self._image(explorer.image_index), explanation.target, progress=goes_on
+            )
+        except Cancelled:
+            return None
+        now = explorer.explanation
+        if now is None or self._asks(now) != asks:
+            return None
+        self._occlusion = _Shown(
+            asks, found, self.pad.picture if asks[0] != self._base_of(asks[0]) else self.pad.original
+        )
+        return self._occlusion.occluded(now, explorer.evidence)
+
+    def _asks(self, explanation: Explanation) -> tuple[int, tuple[Any, ...], object]:
+        """What an occlusion map is of: the picture, its strokes, the target."""
+        index = self._explorer.image_index
+        strokes = self.pad.painting.strokes if index != self._base_of(index) else ()
+        return index, strokes, explanation.target
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """An occlusion map on show, and what it is of."""
+
+    asks: tuple[int, tuple[Any, ...], object]
+    found: Occlusion
+    picture: Picture
+
+    def occluded(self, explanation: Explanation, evidence: str) -> Occluded:
+        """The map over the picture, and how it agrees with the heatmap on show."""
+        cam = explanation.signed_cam if evidence == "signed" else explanation.cam
+        heat = upsample(cam[None].double(), self.found.picture)[0].numpy()
+        rho = self.found.agreement(heat)
+        limit = float(np.abs(self.found.drop).max())
+        return Occluded(
+            picture=_coloured(self.found.heatmap(), self.picture, limit),
+            sentences=(
+                f"warm: the score drops where this is covered, by {limit:.3g} at most; cool: it rises",
+                f"Spearman's rank correlation with the heatmap at {explanation.layer.name}: {_signed(rho)}",
+            ),
+        )
+
+
+def _signed(rho: float | None) -> str:
+    return "none, one of the two is flat" if rho is None else f"{rho:+.2f}".replace("-", "−")
+
+
+def _coloured(heat: NDArray[np.float64], picture: Picture, limit: float) -> Picture:
+    """A signed map (H, W) over a picture: two-sided colours, mixed in by their strength."""
+    value = heat / (limit or 1.0)
+    mix = np.minimum(1, 0.25 + 2 * np.abs(value))[..., None] * 0.85
+    grey = picture.mean(-1, keepdims=True)
+    coloured: Picture = np.rint(grey * (1 - mix) + render.colour((value + 1) / 2, "RdBu_r") * mix).astype(np.uint8)
+    return coloured
