@@ -18,9 +18,38 @@ from PIL import Image
 
 from gradcam_widget.widget import view, wire
 
-__all__ = ["Canvas", "Notice", "Scene", "Task", "Thumbnail", "encode_picture"]
+__all__ = ["Canvas", "Notice", "Pair", "Scene", "Task", "Thumbnail", "encode_picture"]
 
 _log = logging.getLogger("gradcam_widget")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A second class beside that of a scene.
+
+    Attributes:
+        target: as in `Scene`.
+        alpha: float (K,), its channel weights.
+        cam: float (h, w), its map, of the same evidence.
+        contrast: float (h, w), the signed map of the first target less the second.
+    """
+
+    target: Mapping[str, Any]
+    alpha: NDArray[Any]
+    cam: NDArray[Any]
+    contrast: NDArray[Any]
+
+    def text(self) -> dict[str, Any]:
+        """All but the arrays, as the view takes it; each limit is the largest magnitude of its map."""
+        return {
+            "target": wire.plain(self.target),
+            "max": float(np.max(np.abs(self.cam), initial=0.0)),
+            "contrast_max": float(np.max(np.abs(self.contrast), initial=0.0)),
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by the names under which `wire.fit` packs them."""
+        return {"alpha.compare": self.alpha, "cam.compare": self.cam, "cam.contrast": self.contrast}
 
 
 @dataclass(frozen=True)
@@ -43,6 +72,9 @@ class Scene:
         status: {"device", "note": str | None, "milliseconds", "passes"}.
         diagnosis: a sentence about the map, or None.
         off: the channels that are left out of the map and of the coverage, sorted.
+        pair: a second class to compare with, or None; a sentence where there cannot be one. The message has it as
+            "compare": {"target", "max", "contrast_max", "alpha", "cam", "contrast"}, or {"note"}.
+        truth: {"index", "label", "probability"} of the true class of the picture, or None where it is not known.
     """
 
     layer: Mapping[str, Any]
@@ -58,6 +90,8 @@ class Scene:
     evidence: str = "positive"
     off: Sequence[int] = ()
     question: int = 0
+    pair: Pair | str | None = None
+    truth: Mapping[str, Any] | None = None
 
     def message(self, revision: int, base: int | None = None) -> dict[str, Any]:
         """The scene as the view takes it, within `wire.SCENE_BYTES`.
@@ -85,8 +119,22 @@ class Scene:
             "status": wire.plain(self.status),
             "diagnosis": None if self.diagnosis is None else wire.shorten(self.diagnosis, 600),
         }
+        if self.truth is not None:
+            text["truth"] = wire.plain(self.truth)
+        if isinstance(self.pair, str):
+            text["compare"] = {"note": wire.shorten(self.pair, 300)}
+        if not isinstance(self.pair, Pair):
+            room = wire.SCENE_BYTES - wire.json_bytes(text)
+            return text | wire.fit(self.alpha, self.contribution, self.cam, room)
+        text["compare"] = self.pair.text()
         room = wire.SCENE_BYTES - wire.json_bytes(text)
-        return text | wire.fit(self.alpha, self.contribution, self.cam, room)
+        packed = wire.fit(self.alpha, self.contribution, self.cam, room, self.pair.arrays())
+        text["compare"] |= {
+            "alpha": packed.pop("alpha.compare"),
+            "cam": packed.pop("cam.compare"),
+            "contrast": packed.pop("cam.contrast"),
+        }
+        return text | packed
 
 
 @dataclass(frozen=True)
@@ -187,6 +235,8 @@ class Canvas(anywidget.AnyWidget):
         threshold: share of the map's maximum at which the box is cut. The browser changes it on its own.
         show_box: whether the box is drawn. The browser changes it on its own.
         opacity: of the heatmap, 0 to 1. The browser changes it on its own.
+        scale: "picture", "shared" or a positive number: which value has the strongest colour. The browser changes
+            it on its own.
         colormap: name of the colour table.
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
             value, so this is what the colour map control is linked to, and what the view draws with: the table of
@@ -210,6 +260,7 @@ class Canvas(anywidget.AnyWidget):
     threshold = traitlets.Float(0.15).tag(sync=True)
     show_box = traitlets.Bool(False).tag(sync=True)
     opacity = traitlets.Float(0.5).tag(sync=True)
+    scale = traitlets.Any("picture").tag(sync=True)
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)
     tables = traitlets.Dict().tag(sync=True)
@@ -234,6 +285,7 @@ class Canvas(anywidget.AnyWidget):
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
         self._on_layer: list[Callable[[str], None]] = []
+        self._on_truth: list[Callable[[], None]] = []
         self._on_activations: list[Callable[[int, int], None]] = []
         self._on_pick: list[Callable[[Mapping[str, Any]], None]] = []
         super().__init__(
@@ -262,6 +314,10 @@ class Canvas(anywidget.AnyWidget):
     def on_layer(self, callback: Callable[[str], None]) -> None:
         """Call ``callback(name)`` when a layer of the strip is chosen in the view."""
         self._on_layer.append(callback)
+
+    def on_truth(self, callback: Callable[[], None]) -> None:
+        """Call ``callback()`` when the view is told to compare the prediction with the truth, or to end that."""
+        self._on_truth.append(callback)
 
     def on_activations(self, callback: Callable[[int, int], None]) -> None:
         """Call ``callback(revision, channel)`` when the view needs the activations of a scene."""
@@ -347,11 +403,12 @@ class Canvas(anywidget.AnyWidget):
             self.task = {} if task is None else task.as_message()
             self.answered = self._request
 
-    def look(self, colormap: str, opacity: float) -> None:
-        """Set colour map and opacity from the kernel."""
+    def look(self, colormap: str, opacity: float, scale: str | float = "picture") -> None:
+        """Set colour map, opacity and scale from the kernel."""
         with self.hold_sync():
             self._use(colormap)
             self.opacity = opacity
+            self.scale = scale
 
     def _use(self, colormap: str) -> None:
         self.colormap = colormap
@@ -375,6 +432,9 @@ class Canvas(anywidget.AnyWidget):
         elif content.get("type") == "target" and isinstance(content.get("index"), int):
             for callback in tuple(self._on_target):
                 callback(content["index"])
+        elif content.get("type") == "truth":
+            for meet in tuple(self._on_truth):
+                meet()
         elif content.get("type") == "layer" and isinstance(content.get("name"), str):
             for choose in tuple(self._on_layer):
                 choose(content["name"])

@@ -17,10 +17,13 @@ import ipywidgets  # type: ignore[import-untyped]  # it has no types
 from gradcam_widget.widget import wire
 from gradcam_widget.widget.state import EVIDENCE, State
 
-__all__ = ["PREDICTED", "Choices", "Controls", "Prediction", "class_labels", "find_class", "uploaded"]
+__all__ = ["NOTHING", "PREDICTED", "Choices", "Controls", "Prediction", "class_labels", "find_class", "uploaded"]
 
 PREDICTED = "predicted class"
 """The entry of the class list with which the class follows the picture."""
+
+NOTHING = "no comparison"
+"""The entry of the list of second classes with which none is compared."""
 
 _FILTERS: Mapping[str, tuple[str, ...]] = {
     "conv": ("conv",),
@@ -60,6 +63,7 @@ class Choices:
         target_label: how the target is called.
         method: name of the method.
         evidence: what the map shows.
+        compare: how the class that is compared with it is called; "" where there is none.
     """
 
     pictures: tuple[str, ...] = ()
@@ -72,6 +76,12 @@ class Choices:
     target_label: str = ""
     method: str = "GradCAM"
     evidence: str = "positive"
+    compare: str = ""
+
+    @property
+    def compare_options(self) -> tuple[str, ...]:
+        """The list of second classes. It is the same for all pictures, so that it travels once."""
+        return (NOTHING, *self.classes[:_MOST_CLASSES]) if self.classes else ()
 
     @property
     def class_options(self) -> tuple[str, ...]:
@@ -165,7 +175,7 @@ class _Hands(threading.local):
 
 
 class Controls:
-    """Picture, Layer, Show, Class, Method, Evidence, Colour map and Opacity, in a row that wraps.
+    """Picture, Layer, Show, Class, Compare with, Method, Evidence, Colour map and Opacity, in a row that wraps.
 
     They write what the user chooses into a `State`, and show what they are told with `show`. What they show
     is never taken for a choice of the user's.
@@ -216,6 +226,15 @@ class Controls:
             ),
             "gradcam-class",
         )
+        self.compare = _classed(
+            ipywidgets.Combobox(
+                description="Compare with", placeholder=NOTHING, continuous_update=False, ensure_option=False
+            ),
+            "gradcam-class",
+        )
+        self.compare.add_class("gradcam-compare")
+        self.alone = _classed(ipywidgets.Button(icon="times", tooltip="End the comparison"), "gradcam-alone")
+        self.alone.disabled = True
         self.method = _classed(
             ipywidgets.Dropdown(description="Method", options=list(state.offer.methods), value=state.method),
             "gradcam-method",
@@ -241,6 +260,7 @@ class Controls:
             "gradcam-opacity",
         )
         group = _classed(ipywidgets.HBox([self.previous, self.layer, self.next]), "gradcam-layer-group")
+        pair = _classed(ipywidgets.HBox([self.compare, self.alone]), "gradcam-pair")
         self.box = _classed(
             ipywidgets.HBox(
                 [
@@ -249,6 +269,7 @@ class Controls:
                     group,
                     self.filter,
                     self.target,
+                    pair,
                     self.method,
                     self.evidence,
                     self.colormap,
@@ -265,6 +286,8 @@ class Controls:
         self.next.on_click(self._on_next_click)
         self.filter.observe(self._on_filter_value, names="value")
         self.target.observe(self._on_target_value, names="value")
+        self.compare.observe(self._on_compare_value, names="value")
+        self.alone.on_click(self._on_alone_click)
         self.method.observe(self._on_method_value, names="value")
         self.evidence.observe(self._on_evidence_value, names="value")
         self.colormap.observe(self._on_colormap_value, names="value")
@@ -290,6 +313,10 @@ class Controls:
             with self.target.hold_sync():
                 _set(self.target, "options", choices.class_options)
                 _set(self.target, "value", choices.class_text)
+            with self.compare.hold_sync():
+                _set(self.compare, "options", choices.compare_options)
+                _set(self.compare, "value", choices.compare)
+            _set(self.alone, "disabled", not choices.compare)
             _set(self.method, "value", choices.method)
             _set(self.evidence, "value", choices.evidence)
 
@@ -399,6 +426,25 @@ class Controls:
                 self._refuse(error)
             else:
                 self._choose(target=index)
+
+    def _on_compare_value(self, change: Any) -> None:
+        if self._hands.showing:
+            return
+        text = change["new"].strip()
+        if not text:  # the field was cleared and left: no choice
+            self.show(self._choices)
+        elif text.casefold() == NOTHING:
+            self._choose(compare_target=None)
+        else:
+            try:
+                index = find_class(text, self._choices.classes, self._choices.predictions)
+            except ValueError as error:
+                self._refuse(error)
+            else:
+                self._choose(compare_target=index)
+
+    def _on_alone_click(self, _: object) -> None:
+        self._choose(compare_target=None)
 
     def _on_method_value(self, change: Any) -> None:
         if not self._hands.showing:

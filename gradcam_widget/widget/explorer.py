@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradcam_widget import render
+from gradcam_widget.comparison import Comparison, compare_targets, no_comparison
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
-from gradcam_widget.widget.canvas import Canvas, Notice, Scene, Task, Thumbnail, encode_picture
+from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thumbnail, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls
+from gradcam_widget.widget.labels import true_classes
 from gradcam_widget.widget.panels import (
     DEFAULT_PANELS,
     PANELS,
@@ -51,6 +53,7 @@ from gradcam_widget.widget.words import (
     name_of,
     predictions_of,
     target_of,
+    truth_of,
 )
 
 __all__ = ["GradCAMWidget", "coverage"]
@@ -59,6 +62,8 @@ _log = logging.getLogger("gradcam_widget")
 
 _ACTIVATIONS = 262_144  # values of a layer that are sent together; of a larger one, channel by channel
 _TELL_SECONDS = 0.1  # how often the progress of many passes is told
+
+_Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is validated as any other value
 
 
 class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -80,11 +85,17 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         opacity: of the heatmap, 0 to 1.
         panels: what is on show: names out of `gradcam_widget.widget.panels.PANELS`, and functions of your own,
             widget -> ipywidgets.Widget, whose widgets stand below the view.
+        scale: which value has the strongest colour: "picture" for the largest one of the pictures on show (those
+            of a comparison share it), "shared" for the largest of these and of the strip of layers, or a number.
+        compare_target: a second class beside the first, given like ``target``; None for none.
+        labels: the true class of the pictures, an int or a name: one for all, a list with one for each, or a dict
+            picture name -> class; None where it is not known. The predictions mark it.
 
     Attributes:
-        image_index, layer, target, method, evidence, colormap, opacity: what is asked. Setting one redraws; each
-            can be observed. A wrong value raises `traitlets.TraitError` and changes nothing. ``layer`` and
-            ``target`` stay None where the choice is left to the engine; ``explanation`` tells what it chose.
+        image_index, layer, target, method, evidence, colormap, opacity, scale, compare_target: what is asked.
+            Setting one redraws; each can be observed. A wrong value raises `traitlets.TraitError` and changes
+            nothing. ``layer`` and ``target`` stay None where the choice is left to the engine; ``explanation``
+            tells what it chose.
         channel: number of the channel whose activation map is kept on the picture; None for the heatmap. It is
             None again when another layer is shown.
         channels_off: numbers of the channels that are left out of the map, sorted; () for the whole map. It is ()
@@ -92,6 +103,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         threshold, show_box, box: where the evidence lies; see `gradcam_widget.widget.selection.Selection`.
         panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
+        comparison: the `Comparison` on show: ``first``, ``second`` and ``contrast``, an `Explanation` each; None
+            where nothing is compared. Read-only.
         status: one line: device, passes of the model, time. Read-only.
         engine: the `GradCAM` that computes.
 
@@ -104,16 +117,19 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
     goes to the log "gradcam_widget", and the next valid selection works.
     """
 
-    image_index = traitlets.Any(0)
+    image_index = _Setting(0)
     layer = traitlets.Any(None, allow_none=True)
     target = traitlets.Any(None, allow_none=True)
-    method = traitlets.Any("GradCAM")
-    evidence = traitlets.Any("positive")
+    method = _Setting("GradCAM")
+    evidence = _Setting("positive")
     channel = traitlets.Any(None, allow_none=True)
-    colormap = traitlets.Any("viridis")
-    opacity = traitlets.Any(0.5)
+    colormap = _Setting("viridis")
+    opacity = _Setting(0.5)
     children: tuple[ipywidgets.Widget, ...]
     panels = Panels()
+    scale = _Setting("picture")
+    compare_target = traitlets.Any(None, allow_none=True)
+    comparison = traitlets.Instance(Comparison, allow_none=True, read_only=True)
     explanation = traitlets.Instance(Explanation, allow_none=True, read_only=True)
     status = traitlets.Unicode("", read_only=True)
 
@@ -134,12 +150,16 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         colormap: str = "viridis",
         opacity: float = 0.5,
         panels: Sequence[str | Builder] = DEFAULT_PANELS,
+        scale: str | float = "picture",
+        compare_target: Any = None,
+        labels: Any = None,
     ) -> None:
         panels = checked_panels(panels)
         _enable_colab()
         names, self._images = named_pictures(images)
         self._owns_engine = not isinstance(model, GradCAM)
         self.engine = _engine(model, class_names=class_names, transform=transform, device=device)
+        self._truths = dict(enumerate(true_classes(labels, names, self.engine.class_names)))
         self._lock = threading.RLock()
         self._mirroring = threading.local()
         self._prepared: tuple[int, object] | None = None  # the last picture, as the model takes it
@@ -177,7 +197,14 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             )
         )
         wanted = self._plain(
-            layer=layer, target=target, method=method, evidence=evidence, colormap=colormap, opacity=opacity
+            layer=layer,
+            target=target,
+            method=method,
+            evidence=evidence,
+            colormap=colormap,
+            opacity=opacity,
+            scale=scale,
+            compare_target=compare_target,
         )
         if evidence == "signed" and colormap in sequential:
             self._state.update(colormap=wanted.pop("colormap"))  # for when the evidence has one side again
@@ -197,7 +224,9 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._canvas.on_target(self._on_canvas_target)
         self._canvas.on_task(self._on_canvas_task)
         self._canvas.on_layer(self._on_canvas_layer)
+        self._canvas.on_truth(self._on_canvas_truth)
         self._canvas.on_activations(self._on_canvas_activations)
+        self._canvas.observe(self._on_canvas_scale, names="scale")
         self._canvas.observe(self._on_canvas_channel, names="channel")
         self.observe(self._on_own_channel, names="channel")
         self.observe(self._on_own_panels, names="panels")
@@ -216,6 +245,23 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         """
         self._check_open()
         self._state.update(**self._plain(**changes))
+
+    def compare(self, a: Any, b: Any = None) -> Comparison | None:
+        """The comparison of two classes, which is then on show; each is given as ``target`` is.
+
+        Args:
+            a: compared with the target on show, or, where ``b`` is given, with that. None ends the comparison.
+            b: the other one. ``compare(a, b)`` sets ``target`` to ``a`` and ``compare_target`` to ``b``.
+
+        Returns:
+            `comparison`: None where there is none, which the widget tells in words.
+        """
+        if b is None:
+            self.set(compare_target=a)
+        else:
+            self.set(target=a, compare_target=b)
+        found: Comparison | None = self.comparison
+        return found
 
     def refresh(self) -> None:
         """Compute and draw what is asked, where that is not what is shown.
@@ -362,6 +408,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         labels = classes_of(scores, self.engine.class_names)
         predictions = predictions_of(scores, labels)
         target = target_of(own, labels)
+        truth = truth_of(self._truths.get(view.image_index), scores, labels)
         choices = Choices(
             picture=view.image_index,
             layers=tuple((known.name, known.kind, known.label) for known in layers),
@@ -372,9 +419,11 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             target_label=target["label"],
             method=view.method,
             evidence=view.evidence,
+            compare="" if view.compare_target is None else self._called(view.compare_target, labels),
         )
         if explanation is None:
             raise _Unpaid(Task(view.method, METHODS[view.method].passes, layer.shape[0]), choices)
+        pair, comparison = self._compared(image, view, own, explanation, labels)
         new_picture = None
         if self._drawn is None or _picture_of(self._drawn.view) != _picture_of(view):
             name = self._state.offer.pictures[view.image_index]
@@ -406,6 +455,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             diagnosis=diagnosis_of(explanation, view.evidence, target["label"]),
             evidence=view.evidence,
             question=self._number(view),
+            pair=pair,
+            truth=truth,
         )
         asked = Counterfactual(own.target) if view.evidence == "counterfactual" else view.target
         drawn = _Drawn(
@@ -417,17 +468,43 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             explanation=explanation,
             status=f"{self.engine.device} · {passes} · {milliseconds:.1f} ms",
             choices=choices,
+            comparison=comparison,
         )
         off = self._off_at(layer, scene)
         message = self._without(drawn, off).message(self._canvas.revision + 1)
         return replace(drawn, scene=message, off=off)
 
     def _number(self, view: View) -> int:
-        """The number of a question, which another layer does not change."""
+        """The number of a question, which another layer, or a class beside it, does not change."""
         number, before = self._numbered
-        if (asked := replace(view, layer=None)) != before:
+        if (asked := replace(view, layer=None, compare_target=None)) != before:
             self._numbered = number + 1, asked
         return self._numbered[0]
+
+    def _compared(
+        self, image: object, view: View, own: Explanation, first: Explanation, labels: Sequence[str]
+    ) -> tuple[Pair | str | None, Comparison | None]:
+        """The second class as the view takes it, or why there is none; and the comparison itself."""
+        if view.compare_target is None:
+            return None, None
+        if (why := no_comparison(view.method)) is not None:
+            return why, None
+        with self._counted():
+            found = compare_targets(self.engine, image, own, first, view.compare_target, view.evidence)
+        second = found.second
+        signed = view.evidence == "signed"
+        pair = Pair(
+            target=target_of(second, labels) | {"label": self._called(view.compare_target, labels)},
+            alpha=_array(second.alpha),
+            cam=_array(second.signed_cam if signed else second.cam),
+            contrast=_array(found.contrast.signed_cam),
+        )
+        return pair, found
+
+    def _called(self, target: object, labels: Sequence[str]) -> str:
+        """How a target of the state is called among the classes."""
+        index = self._class_of(target)
+        return labels[index] if index is not None and index < len(labels) else name_of(target)
 
     def _explain(
         self, image: object, view: View, progress: Callable[[int, int], bool] | None = None
@@ -479,10 +556,11 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._controls.show(replace(choices, pictures=self._state.offer.pictures))
         colormap, opacity = self._state.colormap, self._state.opacity
         if self._controls.show_look(colormap, opacity):
-            self._canvas.look(colormap, opacity)
+            self._canvas.look(colormap, opacity, self._state.scale)
         shown = None if failed is not None or unpaid is not None else drawn
         self._measure_box(shown is not None)
         with self._as_mirror():
+            self.set_trait("comparison", shown and shown.comparison)
             self.set_trait("explanation", shown and shown.explanation)
             self.set_trait("status", shown.status if shown else f"{self.engine.device} · no explanation")
             for name in NAMES:
@@ -494,6 +572,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         view = self._state.snapshot()
         before = self._drawn.choices if self._drawn else Choices()
         same_picture = before.picture == view.image_index
+        compare = "" if view.compare_target is None else self._called(view.compare_target, before.classes)
         layers = self._layers.get(view.image_index, ())
         if self._drawn is not None and self._drawn.view == replace(
             self._drawn.view,
@@ -503,7 +582,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             target=view.target,
         ):
             # Only the method or the evidence is another, so what the engine chose for the rest still holds.
-            return replace(before, method=view.method, evidence=view.evidence)
+            return replace(before, method=view.method, evidence=view.evidence, compare=compare)
         named = self._class_of(view.target)
         return replace(
             before,
@@ -517,6 +596,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             else ("" if view.target is None else name_of(view.target)),
             method=view.method,
             evidence=view.evidence,
+            compare=compare,
         )
 
     # -- many passes -------------------------------------------------------------------------------------------
@@ -584,7 +664,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         drawn = self._drawn
         if drawn is None or self._failure or self._unpaid or not METHODS[drawn.view.method].needs_gradient:
             return
-        question = _picture_of(drawn.view), drawn.view.target
+        question = _picture_of(drawn.view), (drawn.view.target, drawn.view.compare_target)
         if question == self._reached:
             return
         self._reached = question
@@ -592,6 +672,9 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             image = self._input(drawn.view.image_index)
             first = self._layers_of(drawn.view.image_index)[0]
             self.engine.explain_layers(image, drawn.view.target, [first])
+            if drawn.comparison is not None:
+                for compared in (drawn.comparison.second, drawn.comparison.contrast):
+                    self.engine.explain_layers(image, compared.target, [first])
         except Exception:
             # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
             _log.debug("The gradients of all layers are not to be had at once", exc_info=True)
@@ -602,7 +685,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if drawn is None or self._failure or self._unpaid:
             return
         listed = self._controls.listed
-        question = replace(drawn.view, layer=None), listed
+        question = replace(drawn.view, layer=None, compare_target=None), listed
         if question == self._strip_of:
             return
         layers = {layer.name: layer for layer in self._layers_of(drawn.view.image_index)}
@@ -770,6 +853,15 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             self._canvas.channel = self.channel
             self._on_controls_reject(error)
 
+    def _on_canvas_scale(self, change: Any) -> None:
+        if change["new"] == self._state.scale:
+            return
+        try:
+            self._state.update(scale=change["new"])
+        except Exception as error:
+            self._canvas.scale = self._state.scale
+            self._on_controls_reject(error)
+
     def _on_canvas_activations(self, revision: int, channel: int) -> None:
         with self._lock:
             if self._drawn is None or revision != self._canvas.base:
@@ -784,6 +876,17 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
     def _on_canvas_layer(self, name: str) -> None:
         try:
             self._state.update(layer=name)
+        except Exception as error:
+            self._on_controls_reject(error)
+
+    def _on_canvas_truth(self) -> None:
+        """Compare the prediction with the truth, or, where that is what is on show, end the comparison."""
+        truth = self._truths.get(self._state.image_index)
+        if truth is None:
+            return
+        met = self._state.target is None and self._class_of(self._state.compare_target) == truth
+        try:
+            self._state.update(target=None, compare_target=None if met else truth)
         except Exception as error:
             self._on_controls_reject(error)
 
@@ -851,6 +954,7 @@ class _Drawn:
     status: str
     choices: Choices
     off: tuple[int, ...] = ()  # the channels that are left out
+    comparison: Comparison | None = None
 
 
 class _Unpaid(Exception):  # noqa: N818 # no error: a map that waits to be asked for

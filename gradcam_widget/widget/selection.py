@@ -14,12 +14,13 @@ import traitlets
 from numpy.typing import NDArray
 
 from gradcam_widget.ablation import Ablation
+from gradcam_widget.comparison import terms_of
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.layers import Layer
 from gradcam_widget.localise import THRESHOLD, enlarge, find_box
 from gradcam_widget.perturbation import refuse
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Canvas, Scene
+from gradcam_widget.widget.canvas import Canvas, Pair, Scene
 from gradcam_widget.widget.state import SettingError
 
 __all__ = ["Selection", "coverage", "without"]
@@ -153,7 +154,15 @@ class Selection(traitlets.HasTraits):
         if not off:
             whole: Scene = drawn.whole
             return whole
-        return without(drawn.whole, self._terms_of(drawn), off)
+        scene = without(drawn.whole, self._terms_of(drawn), off)
+        if drawn.comparison is None or not isinstance(scene.pair, Pair):
+            return scene
+        on = np.ones(len(scene.alpha), bool)
+        on[list(off)] = False
+        image = self._input(drawn.view.image_index)
+        maps = [terms.numpy()[on].sum(0) for terms in terms_of(self.engine, image, drawn.comparison)]
+        cam = maps[0] if scene.evidence == "signed" else np.maximum(maps[0], 0)
+        return replace(scene, pair=replace(scene.pair, cam=cam, contrast=maps[1]))
 
     def _terms_of(self, drawn: Any) -> NDArray[Any]:
         """(K, h, w) what each channel adds to the signed map of an answer."""

@@ -13,13 +13,18 @@ from typing import Any
 from traitlets import Any as AnyTrait
 from traitlets import HasTraits, TraitError, validate
 
-__all__ = ["EVIDENCE", "NAMES", "Offer", "SettingError", "State", "View", "nearest"]
+__all__ = ["EVIDENCE", "NAMES", "SCALES", "Offer", "SettingError", "State", "View", "nearest"]
 
-NAMES = ("image_index", "layer", "target", "method", "evidence", "colormap", "opacity")
+NAMES = ("image_index", "layer", "target", "method", "evidence", "colormap", "opacity", "compare_target", "scale")
 """The traits of `State`, and of the widget, that a user sets."""
 
 EVIDENCE = ("positive", "signed", "counterfactual")
 """What the map shows: what speaks for the target, what speaks for and against it, or what speaks against it."""
+
+
+SCALES = ("picture", "shared")
+"""Which value has the strongest colour: the largest one of the pictures on show, or the largest of these and of
+the strip of layers. A number fixes it."""
 
 
 class SettingError(TraitError, ValueError):
@@ -28,7 +33,7 @@ class SettingError(TraitError, ValueError):
 
 @dataclass(frozen=True)
 class View:
-    """One question to the engine: which picture, layer, class, method and evidence.
+    """One question to the engine: which picture, layer, class, method and evidence, and which class beside it.
 
     How the answer is coloured (colour map, opacity) is no part of it: the browser changes that on its own, and
     it must never lead to a new computation. ``edition`` counts how often the picture has been replaced by another
@@ -41,6 +46,7 @@ class View:
     method: str
     evidence: str = "positive"
     edition: int = 0
+    compare_target: object = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class State(HasTraits):
         colormap: name of a colour table that can show this evidence. A change of evidence that needs another kind
             of table brings back the one chosen last among those.
         opacity: of the heatmap, 0 to 1.
+        compare_target: what is compared with the target: None for nothing, else as ``target``.
+        scale: which value has the strongest colour: one of `SCALES`, or a positive number.
 
     Values are validated against ``offer``; a wrong one raises SettingError, a TraitError, and changes nothing.
     """
@@ -94,6 +102,8 @@ class State(HasTraits):
     evidence = AnyTrait("positive")
     colormap = AnyTrait("viridis")
     opacity = AnyTrait(0.5)
+    compare_target = AnyTrait(None, allow_none=True)
+    scale = AnyTrait("picture")
 
     def __init__(self, offer: Offer) -> None:
         super().__init__()
@@ -108,7 +118,15 @@ class State(HasTraits):
         """The question that the state asks now."""
         with self._writing:
             edition = self.offer.editions.get(self.image_index, 0)
-            return View(self.image_index, self.layer, self.target, self.method, self.evidence, edition)
+            return View(
+                self.image_index,
+                self.layer,
+                self.target,
+                self.method,
+                self.evidence,
+                edition=edition,
+                compare_target=self.compare_target,
+            )
 
     def on_update(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` once after each update, also after one that changed nothing (the user chose again)."""
@@ -145,10 +163,12 @@ class State(HasTraits):
                 checked[name] = index = self._checked_image_index(value)
             elif name == "layer":
                 checked[name] = self._checked_layer(value, index)
-            elif name == "target":
-                checked[name] = self._checked_target(value, index)
+            elif name in ("target", "compare_target"):
+                checked[name] = self._checked_target(value, index, name)
             elif name == "opacity":
                 checked[name] = _checked_opacity(value)
+            elif name == "scale":
+                checked[name] = _checked_scale(value)
             elif name == "evidence":
                 checked[name] = evidence = _checked_name(name, value, EVIDENCE)
                 tables = self.offer.tables(evidence)
@@ -208,18 +228,19 @@ class State(HasTraits):
             )
         return value
 
-    def _checked_target(self, value: object, image_index: int) -> object:
+    def _checked_target(self, value: object, image_index: int, name: str) -> object:
         if isinstance(value, Integral) and not isinstance(value, bool):
             value = int(value)
         if not (value is None or isinstance(value, (int, str)) or callable(value)) or isinstance(value, bool):
+            none = "the predicted class" if name == "target" else "no comparison"
             raise SettingError(
-                "target: expected None (the predicted class), an int, a class name or a function "
+                f"{name}: expected None ({none}), an int, a class name or a function "
                 f"output -> scalar; got {value!r}, a {type(value).__name__}"
             )
         try:
             self.offer.check_target(value, image_index)
         except (TypeError, ValueError) as error:
-            raise SettingError(str(error)) from error
+            raise SettingError(str(error).replace("target:", f"{name}:", 1)) from error
         return value
 
 
@@ -233,6 +254,17 @@ def _checked_opacity(value: object) -> float:
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
         raise SettingError(f"opacity: expected a number from 0 (picture only) to 1 (heatmap only); got {value!r}")
     return float(value)
+
+
+def _checked_scale(value: object) -> str | float:
+    if isinstance(value, str) and value in SCALES:
+        return value
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf"):
+        return float(value)
+    raise SettingError(
+        f"scale: expected {', '.join(map(repr, SCALES))}, or a positive number, the value with the strongest "
+        f"colour; got {value!r}"
+    )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

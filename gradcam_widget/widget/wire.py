@@ -92,7 +92,11 @@ def decode(array: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def fit(
-    alpha: NDArray[Any], contribution: NDArray[Any], cam: NDArray[Any], room: int
+    alpha: NDArray[Any],
+    contribution: NDArray[Any],
+    cam: NDArray[Any],
+    room: int,
+    more: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The three arrays of a scene, {"alpha", "contribution", "cam"}, in the most precise form within ``room``.
 
@@ -101,11 +105,13 @@ def fit(
         contribution: what each channel adds to the map (K,).
         cam: the map at layer size (h, w).
         room: bytes. Where nothing fits (a layer of more than some 3000 channels) the smallest form is taken.
+        more: further arrays, which take the form of the one that their name begins with: "alpha.second" is as
+            precise as "alpha".
 
     Raises:
         ValueError: where a value is not finite.
     """
-    arrays = {"alpha": alpha, "contribution": contribution, "cam": cam}
+    arrays = {"alpha": alpha, "contribution": contribution, "cam": cam, **(more or {})}
     for name, values in arrays.items():
         if not np.isfinite(values).all():
             raise ValueError(
@@ -115,7 +121,9 @@ def fit(
     made: dict[tuple[str, str], dict[str, Any]] = {}
     encoded: dict[str, dict[str, Any]] = {}
     for forms in _LADDER:
-        for name, form in zip(arrays, forms, strict=True):
+        kinds = dict(zip(("alpha", "contribution", "cam"), forms, strict=True))
+        for name in arrays:
+            form = kinds[name.partition(".")[0]]
             if (name, form) not in made:
                 made[name, form] = encode(arrays[name], form)
             encoded[name] = made[name, form]

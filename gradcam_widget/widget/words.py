@@ -23,6 +23,7 @@ __all__ = [
     "name_of",
     "predictions_of",
     "target_of",
+    "truth_of",
 ]
 
 _PREDICTIONS = 5
@@ -66,6 +67,25 @@ def target_of(explanation: Explanation, labels: Sequence[str]) -> dict[str, Any]
         "score": explanation.score,
         "probability": explanation.probability,
     }
+
+
+def truth_of(index: int | None, scores: Tensor, labels: Sequence[str]) -> dict[str, Any] | None:
+    """The true class as the view takes it; None where it is not known.
+
+    Raises:
+        ValueError: where the model has no such class.
+    """
+    if index is None:
+        return None
+    if index >= len(labels):
+        raise ValueError(
+            f"labels: the true class of this picture is {index}, and the model "
+            + (f"has the classes 0 to {len(labels) - 1}" if labels else "gives no classes")
+        )
+    values = probabilities(scores.reshape(-1))
+    if scores.numel() == 1 and len(labels) == 2:
+        values = torch.cat([1 - values, values])
+    return {"index": index, "label": labels[index], "probability": float(values[index])}
 
 
 def diagnosis_of(explanation: Explanation, evidence: str, label: str) -> str | None:

@@ -463,7 +463,8 @@ def test_tab_goes_through_the_view_and_out_of_it(view_open):
     assert seen == [
         "gcw-picture",
         "gcw-check",
-        "SELECT",
+        "SELECT",  # Scale
+        "SELECT",  # Sort
         "gcw-bar gcw-con",
         "gcw-overview",
         "gcw-explained gcw-prediction",

@@ -66,6 +66,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
         "trace",
     ),
+    "comparison": ("engine", "explanation", "methods", "targets"),
     # models and pictures
     "models": ("inputs",),
     # the widget: its parts know neither the engine nor torch; the explorer knows both sides
@@ -85,9 +86,11 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.view.__init__",
         "widget.wire",
     ),
+    "widget.labels": ("targets", "widget.state"),
     "widget.pictures": ("widget.wire",),
     "widget.selection": (
         "ablation",
+        "comparison",
         "engine",
         "layers",
         "localise",
@@ -109,6 +112,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.words",
     ),
     "widget.explorer": (
+        "comparison",
         "engine",
         "explanation",
         "layers",
@@ -119,6 +123,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.canvas",
         "widget.controls",
         "widget.panels",
+        "widget.labels",
         "widget.pictures",
         "widget.selection",
         "widget.state",

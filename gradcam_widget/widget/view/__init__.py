@@ -17,6 +17,9 @@ SCRIPTS = (
     "box",
     "switches",
     "channels",
+    "compare",
+    "scale",
+    "truth",
     "predictions",
     "strip",
     "status",
@@ -28,7 +31,7 @@ SCRIPTS = (
 )
 """Parts of one ES module, in order: later ones use what earlier ones declare, and the last one exports."""
 
-STYLES = ("look", "panels", "box", "switches", "requests")
+STYLES = ("look", "panels", "box", "switches", "requests", "compare")
 
 PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "page", "pad")
 """The same for the view of the paint pad, which can stand alone."""

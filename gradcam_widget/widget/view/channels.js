@@ -1,7 +1,7 @@
 /** Right: through which channels? The bars of alpha. */
 
 /** Right: through which channels? The signed bars of alpha and the overview of all K. */
-function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switches }) {
+function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switches, pairs }) {
   const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
   const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
   const coverage = h("p", { class: "gcw-coverage" });
@@ -15,7 +15,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   const span = h("div", { class: "gcw-range", hidden: true });
   const overview = h("div", { class: "gcw-all" }, canvas, span, brush);
   const head = h("div", { class: "gcw-head" }, title, sorter, weights, coverage);
-  const element = h("div", { class: "gcw-which" }, head, lines, overview, switches.element);
+  const element = h("div", { class: "gcw-which" }, head, pairs.head, lines, overview, switches.element);
 
   let scene = null;
   let order = new Uint32Array(0);
@@ -64,6 +64,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     switches.fill(bar, channel);
     bar.setAttribute("aria-posinset", rank + 1);
     bar.setAttribute("aria-setsize", order.length);
+    pairs.fill(bar, channel);
   }
 
   /** Shows the bars from rank `next` on. Bars that stay keep their element, those that leave are used
@@ -78,6 +79,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     while (list.children.length < count) list.append(newBar());
     if (step > 0 && step < count) list.append(...bars().slice(0, step));
     if (step < 0 && -step < count) list.prepend(...bars().slice(step));
+    for (const bar of bars()) pairs.dress(bar);
     const track = list.firstChild?.children[1];
     const half = track ? Math.floor((track.clientWidth / 2) * ratio) / ratio : 0;
     for (const [index, bar] of bars().entries()) fill(bar, first + index, half);
@@ -299,7 +301,8 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     show(next) {
       const kept = scene && next && baseOf(scene) === baseOf(next);
       scene = next;
-      most = scene ? largest(scene.alpha) : 0;
+      most = pairs.show(scene);
+      sort.querySelector("[value=difference]").hidden = !isComparing(scene);
       evidenceFor = scene ? scene.contribution.reduce((sum, v) => sum + Math.max(v, 0), 0) : 0;
       evidenceAgainst = scene ? scene.contribution.reduce((sum, v) => sum + Math.min(v, 0), 0) : 0;
       format = alignedFormat(most);
@@ -310,7 +313,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
       const facts = [[scene.method.weights], [`K = ${order.length}`]];
       if (scene.method.name === "GradCAM") facts.push(formula(scene.evidence === "counterfactual")); // it is this method's own
       weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
-      coverage.textContent = coverageSentence(scene.coverage, scene.evidence, Boolean(scene.off));
+      coverage.textContent = pairs.sentence() || coverageSentence(scene.coverage, scene.evidence, Boolean(scene.off));
     },
     /** Marks the bar whose channel is kept on the picture. */
     mark(channel) {

@@ -35,11 +35,11 @@ async function decodeArray({ dtype, shape, scale, offset, data }) {
 /** A scene with its three arrays unpacked, or null for the empty scene. */
 async function decodeScene(scene) {
   if (!scene?.layer) return null;
-  const [cam, alpha, contribution] = await Promise.all(
-    [scene.cam, scene.alpha, scene.contribution].map(decodeArray),
+  const [cam, alpha, contribution, compare] = await Promise.all(
+    [...[scene.cam, scene.alpha, scene.contribution].map(decodeArray), decodeCompare(scene.compare)],
   );
   const [rows, cols] = scene.cam.shape;
-  return { ...scene, rows, cols, cam, alpha, contribution, source: scene };
+  return { ...scene, rows, cols, cam, alpha, contribution, compare, source: scene };
 }
 
 /** The layers of a strip, each with its cells as bytes (see `wire.thumbnail`), or null for the empty strip. */
@@ -82,6 +82,7 @@ function isComplete(model) {
   const tables = Object.values(model.get("tables") ?? {});
   const strip = model.get("strip") ?? {};
   const arrays = scene.layer ? [scene.cam, scene.alpha, scene.contribution] : [];
+  if (scene.compare?.alpha) arrays.push(scene.compare.alpha, scene.compare.cam, scene.compare.contrast);
   if (strip.layers) arrays.push(strip);
   return (
     (!picture.width || hasBytes(picture.data)) &&

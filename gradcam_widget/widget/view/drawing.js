@@ -24,16 +24,17 @@ function overlayOf(width, height) {
   };
 }
 
-/** A layer's map in its own cells, at full strength. */
-function paintThumbnail(canvas, layer, rgb, signedTable) {
+/** A layer's map in its own cells, at full strength; `limit`: the value at the end of the table. */
+function paintThumbnail(canvas, layer, rgb, signedTable, limit = layer.max) {
   const { rows, cols, values, signed: signedMap } = layer;
   canvas.width = Math.max(cols, 1);
   canvas.height = Math.max(rows, 1);
   if (!rows || !rgb) return;
   const context = canvas.getContext("2d");
   const image = context.createImageData(cols, rows);
+  const gain = limit > 0 ? layer.max / limit : 1;
   for (const [i, value] of values.entries()) {
-    const share = signedMap ? (value - 128) / 127 : value / 255;
+    const share = clamp((signedMap ? (value - 128) / 127 : value / 255) * gain, -1, 1);
     const level = Math.round((signedTable ? (share + 1) / 2 : Math.max(share, 0)) * TOP) * 3;
     image.data.set(rgb.subarray(level, level + 3), i * 4);
     image.data[i * 4 + 3] = 255;

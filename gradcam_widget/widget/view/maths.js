@@ -77,6 +77,7 @@ const ORDERS = {
   "|α|": (scene) => scene.alpha.map(Math.abs),
   α: (scene) => scene.alpha,
   contribution: (scene) => scene.contribution.map(Math.abs),
+  difference: (scene) => scene.alpha.map((value, k) => Math.abs(value - (scene.compare?.alpha?.[k] ?? 0))),
   channel: (scene) => scene.alpha.map((_, k) => -k),
 };
 

@@ -1,7 +1,7 @@
 /** Left: where? The picture with the heatmap on it. */
 
 /** Left: where? The picture with the heatmap on it, its colour bar, and the probe. */
-function picturePart({ tip, say, signal }) {
+function picturePart({ tip, say, signal, limits }) {
   const canvas = h("canvas", { class: "gcw-picture", role: "img", tabindex: "0", width: "1", height: "1" });
   const outline = h("div", { class: "gcw-probe", hidden: true });
   const badge = h("div", { class: "gcw-badge" }, "not this selection");
@@ -33,7 +33,7 @@ function picturePart({ tip, say, signal }) {
 
   /** The map that lies on the picture: that of the scene, or of the channel that is looked at. */
   function mapOnShow() {
-    if (!lens) return { cam: scene?.cam, max: scene?.max ?? 0, signed: isSigned(scene) };
+    if (!lens) return { cam: scene?.cam, max: limits(scene).map, signed: isSigned(scene) };
     return { cam: lens.values, max: largest(lens.values), signed: lens.values.some((v) => v < 0) };
   }
 
@@ -73,7 +73,7 @@ function picturePart({ tip, say, signal }) {
   /** Writes the limits of the colour bar beside it; the two sides of a signed one are named as well. */
   function showLimits(max, signed) {
     const low = signed ? number(-max) : "0";
-    const [top, bottom] = signed && !lens ? ["for", "against"] : ["max", ""];
+    const [top, bottom] = signed && !lens ? ["for", "against"] : [lens || max === scene?.max ? "max" : "scale", ""];
     most.replaceChildren(number(max, true), h("small", {}, top));
     least.replaceChildren(...(signed ? [h("small", {}, bottom), number(-max, true)] : ["0"]));
     middle.hidden = !signed;
@@ -117,7 +117,7 @@ function picturePart({ tip, say, signal }) {
     outline.style.height = `${box.bottom - box.top}px`;
     mark.hidden = !(max > 0);
     mark.style.top = `${(1 - clamp(signed ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
-    const ofMax = `${share.toFixed(2).replace("-", MINUS)} of max`;
+    const ofMax = `${share.toFixed(2).replace("-", MINUS)} of ${lens || max === scene.max ? "max" : "the scale"}`;
     const what = lens ? `A of #${lens.channel}` : "value";
     tip.show([[`cell (${row}, ${col})`, ofMax], [what, number(value)]], box, [canvas.getBoundingClientRect()]);
     if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}`);
@@ -161,6 +161,8 @@ function picturePart({ tip, say, signal }) {
     element,
     stage,
     under,
+    /** The limits have changed. */
+    rescale: () => describe(),
     /** Takes what is to be shown; `resize` draws it. */
     show(nextPicture, nextScene, failed) {
       const sameGrid = scene && nextScene && scene.rows === nextScene.rows && scene.cols === nextScene.cols;

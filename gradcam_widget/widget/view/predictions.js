@@ -3,6 +3,7 @@
 /** The best predictions as bars that are buttons: a click asks the kernel to explain that class. */
 function predictionPart({ choose, signal }) {
   const element = h("div", { class: "gcw-predictions", role: "group", "aria-label": "Predictions" });
+  let truth = null; // index of the true class, where it is known
 
   function row(tag, { index, label, probability }, most, explained) {
     const length = most > 0 ? (probability / most) * 100 : 0;
@@ -11,6 +12,7 @@ function predictionPart({ choose, signal }) {
     const name = h("span", { class: "gcw-label", title: label }, label);
     const line = h(tag, { "data-index": index }, name, bar, h("span", { class: "gcw-value" }, chance(probability)));
     line.classList.toggle("gcw-explained", explained);
+    line.classList.toggle("gcw-true", index === truth);
     return line;
   }
 
@@ -25,6 +27,7 @@ function predictionPart({ choose, signal }) {
       const focused = element.contains(document.activeElement) ? document.activeElement.dataset.index : null;
       const predictions = scene?.predictions ?? [];
       const target = scene?.target;
+      truth = scene?.truth?.index ?? null;
       const most = Math.max(0, ...predictions.map((p) => p.probability));
       const rows = predictions.map((prediction) => {
         const explained = prediction.index === target.index;

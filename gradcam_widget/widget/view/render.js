@@ -54,7 +54,8 @@ function render({ model, el }) {
   const tip = tipPart(root);
   const requests = requestPart({ model, signal, show: showLate });
   const { choose, send } = requests;
-  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer };
+  const limits = (scene) => scaleLimits(model.get("scale"), scene ?? shown.scene, strip?.now());
+  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, pairs: pairedBars() };
   const notice = noticePart();
   const picture = picturePart(parts);
   const box = boxPart(parts, picture.stage);
@@ -62,12 +63,16 @@ function render({ model, el }) {
   const switches = (parts.switches = switchPart(parts));
   const channels = channelPart(parts);
   const predictions = predictionPart(parts);
+  const compare = comparePart(parts, picture.element);
+  const truth = truthPart(parts);
+  const scale = scalePart(parts);
+  picture.under.append(scale.element);
   const status = statusPart();
   const task = taskPart(parts);
   const strip = stripPart(parts);
   const panels = panelsPart({
-    left: { heatmap: picture.element },
-    right: { alpha: channels.element, predictions: predictions.element },
+    left: { heatmap: compare.element },
+    right: { alpha: channels.element, predictions: h("div", {}, predictions.element, truth.element) },
     below: { layers: strip.element },
   });
   root.prepend(notice.element, task.element, ...panels.elements, status.element);
@@ -89,11 +94,14 @@ function render({ model, el }) {
     drawnWidth = width;
     if (width === 0) return; // not on the page yet, or hidden: the ResizeObserver calls again
     const ratio = devicePixelRatio || 1;
-    const { wide, side } = measure(width, panels.isPaired());
+    const { wide, side: usual } = measure(width, panels.isPaired() && !compare.isOn());
+    const side = compare.sideIn(width) ?? usual;
     root.dataset.layout = wide ? "wide" : "narrow";
+    root.dataset.compare = !compare.isOn() ? "off" : compare.sideIn(width) ? "abreast" : "stacked";
     root.style.setProperty("--gcw-side", `${side}px`);
     const height = picture.resize(side, ratio);
     box.resize(ratio);
+    compare.resize(width, ratio);
     channels.resize(wide ? rowsBeside(height) : 18, ratio);
     strip.resize();
     if (shown.scene) root.dataset.revision = shown.scene.revision;
@@ -101,13 +109,24 @@ function render({ model, el }) {
 
   function colour() {
     const table = tableInUse(model, picture.isSigned());
-    picture.colour(hasBytes(table?.data) ? table : null, clamp(Number(model.get("opacity")), 0, 1));
+    const opacity = clamp(Number(model.get("opacity")), 0, 1);
+    picture.colour(hasBytes(table?.data) ? table : null, opacity);
+    compare.colour([tableInUse(model, isSigned(shown.scene)), contrastTable(model, shown.scene)], opacity);
   }
 
   function recolour() {
     colour();
     picture.blend();
+    compare.blend();
     colourStrip();
+  }
+
+  /** Other limits: what is on show is drawn within them. */
+  function rescale() {
+    scale.show(shown.scene);
+    picture.rescale();
+    strip.repaint();
+    layout();
   }
 
   function showPanels() {
@@ -239,6 +258,7 @@ function render({ model, el }) {
     strip.show(next, stripTable);
     if (wanted?.scene) showWanted(); // it may answer another question now
     else markBehind();
+    if (model.get("scale") === "shared") rescale();
   }
 
   /** Unpacks what is new. Pictures and scenes that are already shown are taken over as they are. */
@@ -261,7 +281,8 @@ function render({ model, el }) {
       say([switches.sentence(), found].filter(Boolean).join(": "));
       return;
     }
-    say([`${EVIDENCE[now.evidence] ? `${now.evidence}: ` : ""}${now.target.label} at ${now.layer.name}`, found].filter(Boolean).join(": "));
+    const what = `${EVIDENCE[now.evidence] ? `${now.evidence}: ` : ""}${now.target.label} at ${now.layer.name}`;
+    say([comparisonWords(now), what, found].filter(Boolean).join(": "));
   }
 
   function show(next, message) {
@@ -277,6 +298,9 @@ function render({ model, el }) {
     box.show(next.picture, sceneOnPicture());
     channels.show(next.scene);
     predictions.show(next.scene);
+    compare.show(next.picture, next.scene);
+    truth.show(next.scene);
+    scale.show(next.scene);
     status.show(next.scene?.status);
     markBehind();
     colour();
@@ -329,6 +353,7 @@ function render({ model, el }) {
     ["change:activations", coalesced(refreshActivations)],
     ["change:channel", coalesced(() => signal.aborted || showChannel())],
     ["change:strip change:tables", coalesced(refreshStrip)],
+    ["change:scale", coalesced(() => signal.aborted || rescale())],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
     ["change:ablation", coalesced(() => signal.aborted || switches.showScore())],

@@ -3,7 +3,7 @@
 const PLAY_MS = 700;
 
 /** Below: at which depth? A thumbnail of every layer in the list; a click or the arrow keys choose one. */
-function stripPart({ chooseLayer, signal }) {
+function stripPart({ chooseLayer, signal, limits }) {
   const note = h("span", { class: "gcw-note" });
   const play = h("button", { class: "gcw-button gcw-play", type: "button", "aria-pressed": "false" });
   const list = h("div", { class: "gcw-layers", role: "listbox", "aria-label": "Layers", "aria-orientation": "horizontal" });
@@ -106,7 +106,8 @@ function stripPart({ chooseLayer, signal }) {
 
   function paint() {
     for (const [index, tile] of tiles().entries()) {
-      paintThumbnail(tile.firstChild, strip.layers[index], rgb, strip.evidence === "signed");
+      const layer = strip.layers[index];
+      paintThumbnail(tile.firstChild, layer, rgb, strip.evidence === "signed", limits().layer(layer));
     }
   }
 
@@ -115,6 +116,7 @@ function stripPart({ chooseLayer, signal }) {
     evidence: () => strip?.evidence,
     /** The strip on show, or null. */
     now: () => strip,
+    repaint: paint,
     /** Takes the layers, or null for none, and the colour table that fits them. */
     show(next, table) {
       const focused = list.contains(document.activeElement) ? document.activeElement.dataset.name : null;
