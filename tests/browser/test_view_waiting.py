@@ -84,7 +84,7 @@ def test_a_layer_of_the_strip_is_on_the_picture_before_the_kernel_answers_and_th
     which = page.locator(".gcw-which")
     assert which.get_attribute("aria-busy") == "true"
     expect(page.locator(".gcw-late")).to_have_count(1)
-    expect(page.locator(".gcw-lines")).to_have_css("opacity", "0.4")
+    expect(page.locator(".gcw-fill").first).to_have_css("opacity", "0.3")
 
     words = page.locator(".gcw-what")
     expect(words).to_be_visible()
@@ -97,7 +97,7 @@ def test_a_layer_of_the_strip_is_on_the_picture_before_the_kernel_answers_and_th
     assert label(page) == "chelsea: Grad-CAM for Egyptian cat at stem"
     assert which.get_attribute("aria-busy") == "false"
     expect(page.locator(".gcw-late")).to_have_count(0)
-    expect(page.locator(".gcw-lines")).to_have_css("opacity", "1")
+    expect(page.locator(".gcw-fill").first).to_have_css("opacity", "1")
     assert np.abs(pixels(page) - seen).max() <= 1  # the strip's map was this one
 
 

@@ -31,7 +31,15 @@ SCRIPTS = (
 )
 """Parts of one ES module, in order: later ones use what earlier ones declare, and the last one exports."""
 
-STYLES = ("look", "panels", "box", "switches", "requests", "compare")
+STYLES = (
+    "look",
+    "panels",
+    "box",
+    "switches",
+    "requests",
+    "stale",
+    "compare",
+)
 
 PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "page", "pad")
 """The same for the view of the paint pad, which can stand alone."""
