@@ -57,7 +57,8 @@ class Scene:
     """Everything the view draws for one selection, as plain Python and numpy values.
 
     Attributes:
-        layer: {"name", "label", "kind", "shape": [K, h, w]}.
+        layer: {"name", "label", "kind", "shape": [K, h, w], "receptive_field": [h, w] in pixels of the input, or
+            None where it is not known}.
         target: {"index": int | None, "label", "score", "probability": float | None}.
         method: {"name", "weights": what the bars are, in words, "terms": what a channel adds at a cell: "weight"
             for alpha_k A^k, "own" for something else, None where the method cannot say}.
@@ -230,6 +231,10 @@ class Canvas(anywidget.AnyWidget):
         answered: the last request of a view's that has been handled, answered by what came with this or before. A
             view numbers what it asks ("request" in its message), to know what it waits for; {"type": "wait"} asks
             nothing else.
+        terms: what each channel adds to the map at some cells, or {}: `wire.terms` with "revision", the base of
+            the scene, and "first", the number of the first cell, counted row by row. The view asks for a cell by
+            {"type": "terms", "base", "cell"}.
+        probe: [row, column] of the cell that is kept under the probe, or None. The browser changes it on its own.
         channel: the channel that is kept on the picture; None for the heatmap. The browser changes it on its own.
         panels: names of the sections of the view that are on show.
         threshold: share of the map's maximum at which the box is cut. The browser changes it on its own.
@@ -255,6 +260,8 @@ class Canvas(anywidget.AnyWidget):
     activations = traitlets.Dict().tag(sync=True)
     ablation = traitlets.Dict().tag(sync=True)
     answered = traitlets.Unicode("").tag(sync=True)
+    terms = traitlets.Dict().tag(sync=True)
+    probe = traitlets.Any(None, allow_none=True).tag(sync=True)
     channel = traitlets.Int(None, allow_none=True).tag(sync=True)
     panels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     threshold = traitlets.Float(0.15).tag(sync=True)
@@ -346,12 +353,13 @@ class Canvas(anywidget.AnyWidget):
             if colormap is not None:
                 self._use(colormap)
             if self.scene and self.scene["layer"]["name"] != scene["layer"]["name"]:
-                self.channel = None  # it was one of the other layer's
+                self.channel = self.probe = None  # they were those of the other layer
             self.scene = scene
             self.answered = self._request
             self.notice = {}
             self.task = {}
             self.activations = {}
+            self.terms = {}
             self.ablation = {}
 
     def switch(self, scene: dict[str, Any]) -> None:
@@ -359,6 +367,10 @@ class Canvas(anywidget.AnyWidget):
         with self.hold_sync():
             self.scene = scene
             self.ablation = {}
+
+    def show_terms(self, values: NDArray[Any], first: int) -> None:
+        """Give the view what each channel adds at some cells (n, K) of the scene on show, from ``first`` on."""
+        self.terms = {"revision": self.base, "first": first} | wire.terms(values)
 
     def show_ablation(self, values: Mapping[str, float | None]) -> None:
         """Show what the model says without the channels that are off."""
@@ -442,7 +454,7 @@ class Canvas(anywidget.AnyWidget):
             if isinstance(content.get("revision"), int) and isinstance(content.get("channel"), int):
                 for give in tuple(self._on_activations):
                     give(content["revision"], content["channel"])
-        elif content.get("type") in ("off", "ablate"):
+        elif content.get("type") in ("off", "ablate", "terms"):
             for pick in tuple(self._on_pick):
                 pick(content)
         elif content.get("type") == "wait":

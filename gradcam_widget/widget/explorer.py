@@ -100,6 +100,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             None again when another layer is shown.
         channels_off: numbers of the channels that are left out of the map, sorted; () for the whole map. It is ()
             again when another layer is shown. ``ablate()`` asks the model itself.
+        probe: (row, column) of the cell of the map that is kept under the probe, or None; the bars are then in the
+            order of what the channels add there. It is None again when another layer is shown.
         threshold, show_box, box: where the evidence lies; see `gradcam_widget.widget.selection.Selection`.
         panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
@@ -434,7 +436,13 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         passes = in_passes(self._spent)
         milliseconds = 1000 * (time.perf_counter() - started + self._job_seconds)
         scene = Scene(
-            layer={"name": layer.name, "label": layer.label, "kind": layer.kind, "shape": list(layer.shape)},
+            layer={
+                "name": layer.name,
+                "label": layer.label,
+                "kind": layer.kind,
+                "shape": list(layer.shape),
+                "receptive_field": layer.receptive_field and list(layer.receptive_field),
+            },
             target=target,
             method={
                 "name": view.method,

@@ -25,6 +25,8 @@ from gradcam_widget.widget.state import SettingError
 
 __all__ = ["Selection", "coverage", "without"]
 
+_TERMS = 131_072  # values that are sent together, when the view asks what the channels add at a cell
+
 
 class _Checked(traitlets.Any):
     """A trait whose validator below sees every value; of others traitlets lets None pass."""
@@ -38,6 +40,7 @@ class Selection(traitlets.HasTraits):
     Attributes:
         channels_off: numbers of the channels that are left out of the map on show, sorted. The map is then the sum
             of the other channels' terms (`GradCAM.terms`), with the weights that were found for all of them.
+        probe: (row, column) of the cell of the map that is kept under the probe; None for none.
         threshold: share of the map's maximum, 0 to 1, at which `box` cuts it.
         show_box: whether the box is drawn on the picture.
         box: (left, top, right, bottom) in pixels of the picture, right and bottom being the first ones outside:
@@ -46,6 +49,7 @@ class Selection(traitlets.HasTraits):
     """
 
     channels_off = _Checked(())
+    probe = traitlets.Any(None, allow_none=True)
     threshold = _Checked(THRESHOLD)
     show_box = _Checked(False)
     box = traitlets.Any(None, allow_none=True, read_only=True)
@@ -60,8 +64,9 @@ class Selection(traitlets.HasTraits):
 
     def _begin_selection(self) -> None:
         """Link the traits with the view."""
-        for name in ("threshold", "show_box"):
+        for name in ("threshold", "show_box", "probe"):
             self._canvas.observe(self._on_canvas_pick, names=name)
+        self.observe(self._on_own_probe, names="probe")
         self._canvas.on_pick(self._on_canvas_message)
         self.observe(self._on_own_channels_off, names="channels_off")
         self.observe(self._on_own_look, names=["threshold", "show_box"])
@@ -178,6 +183,49 @@ class Selection(traitlets.HasTraits):
         """Let the traits follow an answer that has just been drawn: what belongs to another layer is gone."""
         with self._as_mirror():
             self.channels_off = drawn.off
+            if self.probe is not None and not self._is_in_grid(self.probe):
+                self.probe = None
+
+    # -- the probe ---------------------------------------------------------------------------------------------
+
+    @traitlets.validate("probe")
+    def _validate_probe(self, proposal: Any) -> tuple[int, int] | None:
+        value = proposal["value"]
+        if value is None:
+            return None
+        pair = list(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else []
+        if len(pair) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in pair):
+            raise SettingError(f"probe: expected None or (row, column) of a cell of the map; got {value!r}")
+        cell = int(pair[0]), int(pair[1])
+        if self._drawn is None:
+            raise SettingError(f"probe: no layer is on show, so that there is no cell to look at; got {value!r}")
+        if not self._is_in_grid(cell):
+            rows, columns = self._drawn.whole.cam.shape
+            raise SettingError(
+                f"probe: expected a row from 0 to {rows - 1} and a column from 0 to {columns - 1}; got {value!r}"
+            )
+        return cell
+
+    def _is_in_grid(self, cell: tuple[int, int]) -> bool:
+        shape = self._drawn.whole.cam.shape
+        return all(0 <= at < count for at, count in zip(cell, shape, strict=True))
+
+    def _on_own_probe(self, change: Any) -> None:
+        self._canvas.probe = None if change["new"] is None else list(change["new"])
+
+    def _give_terms(self, cell: int) -> None:
+        """Give the view what the channels add at a cell: with all other cells, with its row, or alone."""
+        terms = self._terms_of(self._drawn)
+        count, rows, columns = terms.shape
+        flat = terms.reshape(count, -1)
+        first, many = 0, rows * columns
+        if many * count > _TERMS:
+            first, many = cell - cell % columns, columns
+        if many * count > _TERMS:
+            first, many = cell, 1
+        wanted = flat[:, first : first + many].T
+        if 0 <= cell < flat.shape[1] and np.isfinite(wanted).all():
+            self._canvas.show_terms(wanted, first)
 
     # -- the box -----------------------------------------------------------------------------------------------
 
@@ -215,12 +263,16 @@ class Selection(traitlets.HasTraits):
     # -- what comes from the view ------------------------------------------------------------------------------
 
     def _on_canvas_message(self, message: Mapping[str, Any]) -> None:
-        """Channels to leave out, or a question to the model. What is about an earlier scene is not heard."""
+        """Channels to leave out, or a question. What is about an earlier scene is not heard."""
         try:
             with self._lock:
                 if message["type"] == "ablate":
                     self.ablate()
-                elif self._drawn is not None and message.get("base") == self._canvas.base:
+                elif self._drawn is None or message.get("base") != self._canvas.base:
+                    return
+                elif message["type"] == "terms":
+                    self._give_terms(int(message["cell"]))
+                else:
                     self.channels_off = wire.unmask(str(message.get("mask")), len(self._drawn.explanation.alpha))
         except Exception as error:
             self._on_controls_reject(error)

@@ -103,6 +103,7 @@ def test_the_first_scene_by_hand(widget: GradCAMWidget) -> None:
         "label": "pool · pool · 2 × 2 × 2",
         "kind": "pool",
         "shape": [2, 2, 2],
+        "receptive_field": [2, 2],
     }
     assert decode(scene["alpha"]).tolist() == [1, 0]
     assert decode(scene["contribution"]).tolist() == [0.5, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from messages import browser_says, browser_sets, counted, decode
 from torch import Tensor, nn
 
 from gradcam_widget.methods import METHODS, Method
-from gradcam_widget.widget import wire
+from gradcam_widget.widget import selection, wire
 from gradcam_widget.widget.explorer import GradCAMWidget
 
 
@@ -383,3 +384,119 @@ def test_masks() -> None:
         wire.unmask("09", 9)
     with pytest.raises(ValueError, match="expected 2 bytes for 9 channels"):
         wire.unmask("0902", 9)
+
+
+# -- the probe -------------------------------------------------------------------------------------------------
+
+
+def terms_sent(widget: GradCAMWidget) -> tuple[int, np.ndarray]:
+    """The first cell, and (cells, channels), as the contract says: value = scale * data for each cell."""
+    message = widget._canvas.terms
+    data = np.frombuffer(zlib.decompress(message["data"]), "<i2").reshape(message["shape"])
+    return message["first"], data * np.frombuffer(message["scale"], "<f4")[:, None]
+
+
+def test_the_terms_at_a_cell_by_hand(widget: GradCAMWidget) -> None:
+    # A0 = [[1, 0], [1, 0]] with alpha 1, A1 = [[.5, .5], [0, 0]] with alpha 0.5.
+    with counted() as sent:
+        browser_says(widget._canvas, type="terms", base=1, cell=1)
+    assert [set(message.state) for message in sent] == [{"terms"}]
+    first, values = terms_sent(widget)
+    assert (first, widget._canvas.terms["revision"]) == (0, 1)
+    np.testing.assert_allclose(values, [[1, 0.25], [0, 0.25], [1, 0], [0, 0]], rtol=1e-4)
+    widget.method = "LayerCAM"
+    assert widget._canvas.terms == {}
+    browser_says(widget._canvas, type="terms", base=1, cell=1)  # of the scene before
+    assert widget._canvas.terms == {}
+    browser_says(widget._canvas, type="terms", base=widget._canvas.base, cell=1)
+    np.testing.assert_allclose(terms_sent(widget)[1], [[1, 0.25], [0, 0.25], [1, 0], [0, 0]], rtol=1e-4)
+    # They are those of all channels, also while some are off, and stay with their base.
+    before = widget._canvas.terms
+    widget.channels_off = (0,)
+    assert widget._canvas.terms is before
+
+
+@pytest.mark.parametrize(("most", "first", "many"), [(10**6, 0, 20), (40, 10, 5), (10, 13, 1)])
+def test_of_a_large_layer_the_cells_row_or_the_cell_alone_is_sent(
+    make: Callable[..., GradCAMWidget], monkeypatch: pytest.MonkeyPatch, most: int, first: int, many: int
+) -> None:
+    monkeypatch.setattr(selection, "_TERMS", most)
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    ).eval()
+    picture = torch.rand(3, 4, 5)
+    widget = make(model, picture, layer="1", target=1)
+    browser_says(widget._canvas, type="terms", base=1, cell=13)
+    terms = widget.engine.terms(picture, 1, "1").numpy().reshape(6, 20).T
+    got_first, got = terms_sent(widget)
+    assert (got_first, len(got)) == (first, many)
+    np.testing.assert_allclose(got, terms[first : first + many], rtol=0, atol=np.abs(terms).max() / 32767)
+
+
+def test_the_probe_is_two_way_and_ends_with_its_layer(widget: GradCAMWidget) -> None:
+    with counted() as sent:
+        widget.probe = np.array([1, 0])
+    assert widget.probe == (1, 0)
+    assert [message.state for message in sent] == [{"probe": [1, 0]}]
+    with counted() as sent:
+        browser_sets(widget._canvas, probe=[0, 1])
+    assert (widget.probe, sent) == ((0, 1), [])
+    widget.target = 1
+    assert widget.probe == (0, 1)
+    widget.layer = "conv"
+    assert (widget.probe, widget._canvas.probe) == (None, None)
+    widget.probe = (3, 3)
+    browser_sets(widget._canvas, probe=None)
+    assert widget.probe is None
+    browser_sets(widget._canvas, probe=[7, 0])
+    assert "probe" in widget._canvas.notice["message"]
+    assert (widget.probe, widget._canvas.probe) == (None, None)
+
+
+def test_the_probe_of_a_larger_picture_ends_where_the_next_one_is_smaller(
+    make: Callable[..., GradCAMWidget],
+) -> None:
+    widget = make(images={"large": torch.rand(3, 8, 8), "small": red_left()})
+    widget.probe = (3, 2)
+    widget.image_index = 1
+    assert widget.explanation.layer.name == "pool"
+    assert (widget.probe, widget._canvas.probe) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ((2, 0), "probe: expected a row from 0 to 1 and a column from 0 to 1; got"),
+        ((0, -1), "probe: expected a row from 0 to 1"),
+        ((0,), r"probe: expected None or \(row, column\) of a cell of the map; got \(0,\)"),
+        (3, "probe: expected None or"),
+        ("01", "probe: expected None or"),
+        ((0.5, 1), "probe: expected None or"),
+        ((True, 1), "probe: expected None or"),
+    ],
+)
+def test_a_wrong_probe_is_told_and_changes_nothing(widget: GradCAMWidget, value: object, message: str) -> None:
+    widget.probe = (1, 1)
+    with pytest.raises(traitlets.TraitError, match=message):
+        widget.probe = value
+    assert widget.probe == (1, 1)
+    assert widget._canvas.probe == [1, 1]
+
+
+def test_the_scene_tells_the_receptive_field(make: Callable[..., GradCAMWidget]) -> None:
+    widget = make()
+    # A cell of "pool" is the mean of 2 x 2 pixels.
+    assert widget._canvas.scene["layer"]["receptive_field"] == [2, 2]
+    widget.layer = "conv"
+    assert widget._canvas.scene["layer"]["receptive_field"] == [1, 1]
+
+
+def test_terms_meet_each_cells_largest_value_within_a_step() -> None:
+    random = np.random.default_rng(5)
+    values = random.normal(size=(4, 9)) * np.array([[1e-6], [1], [0], [1e5]])
+    sent = wire.terms(values)
+    data = np.frombuffer(zlib.decompress(sent["data"]), "<i2").reshape(4, 9)
+    got = data * np.frombuffer(sent["scale"], "<f4")[:, None].astype(float)
+    for row, wanted in zip(got, values, strict=True):
+        np.testing.assert_allclose(row, wanted, rtol=1e-6, atol=np.abs(wanted).max() / 32767)

@@ -13,6 +13,7 @@ SCRIPTS = (
     "words",
     "drawing",
     "dom",
+    "probe",
     "picture",
     "box",
     "switches",
@@ -39,6 +40,7 @@ STYLES = (
     "requests",
     "stale",
     "compare",
+    "probe",
 )
 
 PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "page", "pad")

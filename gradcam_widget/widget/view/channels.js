@@ -6,6 +6,8 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
   const coverage = h("p", { class: "gcw-coverage" });
   const sort = h("select", { "aria-label": "Sort" }, ...Object.keys(ORDERS).map((name) => h("option", { value: name }, name)));
+  const byTerm = h("option", { value: "cell", hidden: true }, "at the cell");
+  sort.append(byTerm);
   const sorter = h("label", { class: "gcw-sort" }, h("span", {}, "Sort"), sort);
   const zero = h("div", { class: "gcw-zero" });
   const list = h("div", { class: "gcw-bars", role: "listbox" });
@@ -28,6 +30,8 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   let evidenceFor = 0; // sum of the positive contributions
   let evidenceAgainst = 0; // and of the negative ones
   let format = signed;
+  let probed = null; // {cell, terms}: the bars are what the channels add at a cell
+  let before = null; // how the bars stood before
   let range = null; // [anchor, end]: ranks between which the channels are picked
 
   const shown = () => Math.min(wanted, order.length);
@@ -46,11 +50,13 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   /** Writes one channel into a bar; `half` is the room on each side of the zero line. */
   function fill(bar, rank, half) {
     const channel = order[rank];
-    const value = scene.alpha[channel];
+    const value = (probed?.terms ?? scene.alpha)[channel];
     const length = most > 0 ? Math.round((Math.abs(value) / most) * half * ratio) / ratio : 0;
     const visible = value === 0 ? 0 : Math.max(length, 1 / ratio);
     const [number_, track, text] = bar.children;
-    Object.assign(bar.dataset, { channel, rank, alpha: value });
+    Object.assign(bar.dataset, { channel, rank, alpha: scene.alpha[channel] });
+    if (probed) bar.dataset.term = value;
+    else delete bar.dataset.term;
     bar.classList.toggle("gcw-con", value < 0);
     bar.tabIndex = rank === active ? 0 : -1;
     bar.setAttribute("aria-selected", channel === pinned);
@@ -58,7 +64,8 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     text.textContent = format(value);
     track.firstChild.style.width = `${visible}px`;
     track.firstChild.style.left = `${value < 0 ? half - visible : half}px`;
-    const words = `channel ${channel}, alpha ${signed(value)}, contribution ${signed(scene.contribution[channel])}`;
+    const there = probed ? `adds ${signed(value)} at cell ${probed.cell.join(", ")}, ` : "";
+    const words = `channel ${channel}, ${there}alpha ${signed(scene.alpha[channel])}, contribution ${signed(scene.contribution[channel])}`;
     bar.setAttribute("aria-label", `${words}, rank ${rank + 1} of ${order.length}`);
     bar.classList.toggle("gcw-picked", range !== null && rank >= Math.min(...range) && rank <= Math.max(...range));
     switches.fill(bar, channel);
@@ -125,6 +132,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     const channel = Number(bar.dataset.channel);
     const facts = [
       [`#${channel}`, `rank ${rankOf(bar) + 1} of ${order.length}`],
+      ...(probed ? [[`at (${probed.cell.join(", ")})`, signed(probed.terms[channel])]] : []),
       ["α", signed(scene.alpha[channel])],
       ...meanOf(channel),
       ["contribution", signed(scene.contribution[channel])],
@@ -244,19 +252,46 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   }
 
   function sortNow() {
-    order = scene ? sortChannels(scene, sort.value) : new Uint32Array(0);
+    order = !scene ? new Uint32Array(0) : sort.value === "cell" ? byMagnitude(probed.terms) : sortChannels(scene, sort.value);
     first = active = 0;
     range = null;
     switches.offer({ picked: null });
-    list.setAttribute("aria-label", `Channel weights alpha, by ${sort.value}`);
+    const by = sort.value === "cell" ? "size" : sort.value;
+    list.setAttribute("aria-label", `${probed ? `What the channels add at cell ${probed.cell.join(", ")}` : "Channel weights alpha"}, by ${by}`);
+  }
+
+  /** Writes what the bars are above them. */
+  function entitle() {
+    const { cell, terms } = probed ?? {};
+    if (cell && scene.method.terms === "weight") title.replaceChildren("α", sub("k"), "A", h("sup", {}, "k"), ` ${aim(scene)} at cell (${cell.join(", ")})`);
+    else if (cell) title.replaceChildren(`Terms ${aim(scene)} at cell (${cell.join(", ")})`);
+    else title.replaceChildren("α", sub("k"), ` ${aim(scene)} at ${shorten(scene.layer.name)}`);
+    title.title = scene.layer.label;
+    const facts = [[scene.method.weights], [`K = ${order.length}`]];
+    if (scene.method.name === "GradCAM") facts.push(formula(scene.evidence === "counterfactual")); // it is this method's own
+    if (cell) {
+      const sum = terms.reduce((total, value, k) => total + (switches.isOff(k) ? 0 : value), 0);
+      facts.splice(0, 3, ["what each channel adds there"], [`together ${signed(sum)}`]);
+    }
+    weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
   }
 
   function draw() {
     const palette = paletteOf(root);
     scrollTo(first);
     if (!scene) return;
-    const on = switches.isAnyOff() ? scene.alpha.map((value, k) => (switches.isOff(k) ? 0 : value)) : scene.alpha;
+    const values = probed?.terms ?? scene.alpha;
+    const on = switches.isAnyOff() ? values.map((value, k) => (switches.isOff(k) ? 0 : value)) : values;
     paintOverview(canvas, on, order, most, palette);
+  }
+
+  /** The bars are the weights again. */
+  function forget() {
+    if (!probed) return;
+    probed = null;
+    byTerm.hidden = true;
+    sort.value = before.sort;
+    weights.style.minHeight = "";
   }
 
   /** Keeps the channel of a bar on the picture, or lets it go. */
@@ -300,20 +335,51 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     element,
     show(next) {
       const kept = scene && next && baseOf(scene) === baseOf(next);
+      if (!kept) forget();
       scene = next;
       most = pairs.show(scene);
+      if (probed) most = largest(probed.terms);
       sort.querySelector("[value=difference]").hidden = !isComparing(scene);
       evidenceFor = scene ? scene.contribution.reduce((sum, v) => sum + Math.max(v, 0), 0) : 0;
       evidenceAgainst = scene ? scene.contribution.reduce((sum, v) => sum + Math.min(v, 0), 0) : 0;
       format = alignedFormat(most);
       if (!kept) sortNow();
       if (!scene) return;
-      title.replaceChildren("α", sub("k"), ` ${aim(scene)} at ${shorten(scene.layer.name)}`);
-      title.title = scene.layer.label;
-      const facts = [[scene.method.weights], [`K = ${order.length}`]];
-      if (scene.method.name === "GradCAM") facts.push(formula(scene.evidence === "counterfactual")); // it is this method's own
-      weights.firstChild.replaceChildren(...facts.map((parts) => h("span", {}, ...parts)));
+      entitle();
       coverage.textContent = pairs.sentence() || coverageSentence(scene.coverage, scene.evidence, Boolean(scene.off));
+    },
+    /** Whether the user works in the bars, whose order then stays as it is. */
+    isBusy: () => range !== null || (element.contains(document.activeElement) && document.activeElement.matches(":focus-visible")),
+    /** Shows what the channels add at a cell, {cell, terms}, the largest first; with null the weights again, as they
+     *  stood before. */
+    probe(next) {
+      if (!scene || (!next && !probed)) return;
+      if (!next) {
+        const stood = before;
+        forget();
+        most = pairs.show(scene);
+        format = alignedFormat(most);
+        sortNow();
+        [first, active] = [stood.first, stood.active];
+      } else {
+        const same = probed && probed.cell[0] === next.cell[0] && probed.cell[1] === next.cell[1];
+        if (same && probed.terms === next.terms) {
+          entitle(); // channels may have been switched
+          return;
+        }
+        if (!probed) {
+          before = { sort: sort.value, first, active };
+          weights.style.minHeight = `${weights.offsetHeight}px`; // fewer words must not move the bars
+          byTerm.hidden = false;
+          sort.value = "cell";
+        }
+        probed = next;
+        most = largest(probed.terms);
+        format = alignedFormat(most);
+        sortNow();
+      }
+      entitle();
+      draw();
     },
     /** Marks the bar whose channel is kept on the picture. */
     mark(channel) {

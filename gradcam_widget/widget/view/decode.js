@@ -67,6 +67,15 @@ async function decodeActivations({ first, shape, low, step, data }) {
   return new Map(Array.from({ length: count }, (_, i) => [first + i, mapOf(i)]));
 }
 
+/** The terms of a message: cell, counted row by row -> Float32Array (K,). */
+async function decodeTerms({ first, shape, scale, data }) {
+  const [count, channels] = shape;
+  const scales = new Float32Array(bytesOf(scale).slice().buffer);
+  const steps = new Int16Array((await inflate(bytesOf(data))).buffer);
+  const valuesOf = (i) => Float32Array.from(steps.subarray(i * channels, (i + 1) * channels), (v) => v * scales[i]);
+  return new Map(Array.from({ length: count }, (_, i) => [first + i, valuesOf(i)]));
+}
+
 /** A picture with its pixels as an ImageBitmap, or null for the empty picture. */
 async function decodePicture(picture) {
   if (!hasBytes(picture?.data)) return null;

@@ -87,6 +87,11 @@ function sortChannels(scene, name) {
   return Uint32Array.from(keys.keys()).sort((a, b) => keys[b] - keys[a] || a - b);
 }
 
+/** Numbers of the values, the largest magnitude first; equal ones stay in the order of their numbers. */
+function byMagnitude(values) {
+  return Uint32Array.from(values.keys()).sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]) || a - b);
+}
+
 /** Largest absolute value of an array; 0 for an empty one. */
 function largest(values) {
   return values.reduce((most, v) => Math.max(most, Math.abs(v)), 0);

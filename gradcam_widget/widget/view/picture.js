@@ -1,12 +1,13 @@
 /** Left: where? The picture with the heatmap on it. */
 
 /** Left: where? The picture with the heatmap on it, its colour bar, and the probe. */
-function picturePart({ tip, say, signal, limits }) {
+function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) {
   const canvas = h("canvas", { class: "gcw-picture", role: "img", tabindex: "0", width: "1", height: "1" });
   const outline = h("div", { class: "gcw-probe", hidden: true });
+  const field = h("div", { class: "gcw-field", hidden: true });
   const badge = h("div", { class: "gcw-badge" }, "not this selection");
   const wait = h("div", { class: "gcw-wait" });
-  const stage = h("div", { class: "gcw-stage" }, canvas, outline, badge, wait);
+  const stage = h("div", { class: "gcw-stage" }, canvas, field, outline, badge, wait);
   const ramp = h("canvas", { class: "gcw-ramp", "aria-hidden": "true", width: "1", height: "256" });
   const mark = h("div", { class: "gcw-mark", hidden: true });
   const most = h("span", { class: "gcw-most" });
@@ -27,7 +28,9 @@ function picturePart({ tip, say, signal, limits }) {
   let tableSigned = false;
   let rgb = null;
   let opacity = 0.5;
-  let probe = null; // [row, col] or null
+  let probe = null; // [row, col] under the pointer or the keys, or null
+  let kept = null; // [row, col] that stays, or null
+  let tellsMore = false; // the keys moved the probe, and what the channels add there has not been said
   let lens = null; // {channel, values}: an activation map in the heatmap's place
   let ratio = 1;
 
@@ -92,59 +95,111 @@ function picturePart({ tip, say, signal, limits }) {
     showLimits(max, signed);
     const silent = max > 0 ? "" : ": 0 everywhere, so it adds nothing to this map";
     const meaning = lens ? `activation A of channel #${lens.channel}${silent}` : EVIDENCE[scene?.evidence];
-    caption.textContent = [picture?.name, cells, scene?.remark, meaning].filter(Boolean).join(" · ");
+    const sees = fieldWords(scene, picture);
+    const each = sees && !lens ? `each sees ${sees}` : "";
+    caption.textContent = [picture?.name, [cells, each].filter(Boolean).join(", "), scene?.remark, meaning].filter(Boolean).join(" · ");
   }
 
+  /** The probe is nowhere, or back on the cell that is kept, of which nothing covers the picture. */
   function clearProbe() {
     probe = null;
-    outline.hidden = mark.hidden = true;
     tip.hide();
+    if (kept) outlineCell(kept);
+    else outline.hidden = mark.hidden = field.hidden = true;
+    onProbe();
+  }
+
+  /** Puts an outline over pixels of the picture, [left, top, right, bottom], in whole device pixels. */
+  function putOver(element, [left, top, right, bottom]) {
+    const at = (pixel, count, size) => Math.round((pixel * size) / count) / ratio;
+    const [x, end] = [left, right].map((pixel) => at(pixel, picture.width, canvas.width));
+    const [y, foot] = [top, bottom].map((pixel) => at(pixel, picture.height, canvas.height));
+    Object.assign(element.style, { left: `${x}px`, top: `${y}px`, width: `${end - x}px`, height: `${foot - y}px` });
+  }
+
+  /** Outlines a cell and what it sees, and marks its value on the colour bar. */
+  function outlineCell(cell) {
+    const [row, col] = cell;
+    const { cam, max, signed } = mapOnShow();
+    const share = max > 0 ? cam[row * scene.cols + col] / max : 0;
+    outline.hidden = false;
+    outline.classList.toggle("gcw-kept", kept?.[0] === row && kept?.[1] === col);
+    if (picture) {
+      const [w, h_] = [picture.width / scene.cols, picture.height / scene.rows];
+      putOver(outline, [col * w, row * h_, (col + 1) * w, (row + 1) * h_]);
+      const seen = fieldOf(cell, scene, picture);
+      field.hidden = !seen;
+      if (seen) putOver(field, seen);
+    }
+    mark.hidden = !(max > 0);
+    mark.style.top = `${(1 - clamp(signed ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
   }
 
   /** Outlines the cell, marks its value on the colour bar and opens the tip beside it. */
   function showProbe(cell, spoken = false) {
+    const moved = probe?.[0] !== cell[0] || probe?.[1] !== cell[1];
     probe = cell;
     const [row, col] = cell;
     const { cam, max, signed } = mapOnShow();
     const value = cam[row * scene.cols + col];
     const share = max > 0 ? value / max : 0;
     const box = cellBox(cell);
-    const origin = stage.getBoundingClientRect();
-    outline.hidden = false;
-    outline.style.left = `${box.left - origin.left}px`;
-    outline.style.top = `${box.top - origin.top}px`;
-    outline.style.width = `${box.right - box.left}px`;
-    outline.style.height = `${box.bottom - box.top}px`;
-    mark.hidden = !(max > 0);
-    mark.style.top = `${(1 - clamp(signed ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
+    outlineCell(cell);
     const ofMax = `${share.toFixed(2).replace("-", MINUS)} of ${lens || max === scene.max ? "max" : "the scale"}`;
     const what = lens ? `A of #${lens.channel}` : "value";
-    tip.show([[`cell (${row}, ${col})`, ofMax], [what, number(value)]], box, [canvas.getBoundingClientRect()]);
-    if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}`);
+    const added = lens ? null : termsAt(cell);
+    const sees = picture && fieldOf(cell, scene, picture) ? fieldWords(scene, picture) : "";
+    const lines = [[`cell (${row}, ${col})`, ofMax], ...(sees ? [["sees", sees]] : []), ...(added?.lines ?? [])];
+    // The map has no negative values, the sum can be one: then it is what the ReLU has cut away.
+    if (added && value === 0 && added.sum < 0) lines.push(["sum", (added.sum > 0 ? "+" : "") + number(added.sum)]);
+    tip.show([...lines, [what, number(value)]], box, [canvas.getBoundingClientRect()]);
+    if (spoken) tellsMore = !added;
+    const most = added?.lines.slice(0, 3).map((line) => line.join(" ")).join(", ");
+    if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}${most ? `; most by ${most}` : ""}`);
+    if (moved) onProbe();
   }
+
+  function cellUnder(event) {
+    const box = canvas.getBoundingClientRect();
+    const index = (at, size, count) => clamp(Math.floor((at / size) * count), 0, count - 1);
+    return [index(event.clientY - box.top, box.height, scene.rows), index(event.clientX - box.left, box.width, scene.cols)];
+  }
+
+  const isSame = (cell, other) => cell?.[0] === other?.[0] && cell?.[1] === other?.[1];
 
   function onPointer(event) {
     if (!scene) return;
-    const box = canvas.getBoundingClientRect();
-    const index = (at, size, count) => clamp(Math.floor((at / size) * count), 0, count - 1);
-    const row = index(event.clientY - box.top, box.height, scene.rows);
-    const col = index(event.clientX - box.left, box.width, scene.cols);
-    if (probe?.[0] !== row || probe?.[1] !== col) showProbe([row, col]);
+    const cell = cellUnder(event);
+    if (!isSame(probe, cell)) showProbe(cell);
+  }
+
+  /** A click keeps the cell under the probe; another one on it lets it go. */
+  function onClick(event) {
+    if (!scene || scene.isPreview) return; // the next scene has this layer's cells, and the kernel not yet
+    const cell = cellUnder(event);
+    keepProbe(isSame(kept, cell) ? null : cell);
+    say(kept ? `cell ${cell.join(", ")} kept` : "the probe is free");
   }
 
   function onKey(event) {
     if (!scene || event.ctrlKey || event.metaKey || event.altKey) return;
     const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    if (event.key === "Escape" && probe) clearProbe();
-    else if (steps[event.key]) showProbe(moved(steps[event.key]), true);
-    else return;
+    if (event.key === "Escape" && (probe || kept)) {
+      keepProbe(null);
+      clearProbe();
+    } else if (steps[event.key]) {
+      const cell = moved(steps[event.key]);
+      if (!scene.isPreview) keepProbe(cell);
+      showProbe(cell, true);
+    } else return;
     event.preventDefault();
     event.stopPropagation();
   }
 
   /** The next cell; the first key starts at the map's largest value. */
   function moved([down, right]) {
-    if (probe) return [clamp(probe[0] + down, 0, scene.rows - 1), clamp(probe[1] + right, 0, scene.cols - 1)];
+    const from = probe ?? kept;
+    if (from) return [clamp(from[0] + down, 0, scene.rows - 1), clamp(from[1] + right, 0, scene.cols - 1)];
     const { cam } = mapOnShow();
     const best = cam.indexOf(cam.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0));
     return [Math.floor(Math.max(best, 0) / scene.cols), Math.max(best, 0) % scene.cols];
@@ -155,6 +210,7 @@ function picturePart({ tip, say, signal, limits }) {
   canvas.addEventListener("pointerdown", onPointer, { signal });
   canvas.addEventListener("pointerleave", leave, { signal });
   canvas.addEventListener("blur", clearProbe, { signal });
+  canvas.addEventListener("click", onClick, { signal });
   canvas.addEventListener("keydown", onKey, { signal });
 
   return {
@@ -166,6 +222,7 @@ function picturePart({ tip, say, signal, limits }) {
     /** Takes what is to be shown; `resize` draws it. */
     show(nextPicture, nextScene, failed) {
       const sameGrid = scene && nextScene && scene.rows === nextScene.rows && scene.cols === nextScene.cols;
+      if (!sameGrid) kept = null;
       if (!sameGrid) clearProbe(); // else it stays where it is and reads the new map
       picture = nextPicture;
       scene = nextScene;
@@ -186,6 +243,20 @@ function picturePart({ tip, say, signal, limits }) {
       enlarge();
       blend();
       if (probe) showProbe(probe);
+      else if (kept) outlineCell(kept);
+    },
+    /** The cell that the bars are about, {cell, kept}: the one that is kept, else the one looked at; or null. */
+    probed: () => (kept ? { cell: kept, kept: true } : probe && { cell: probe, kept: false }),
+    /** Keeps a cell under the probe, [row, col], or with null none. */
+    keep(cell) {
+      kept = scene && cell?.[0] < scene.rows && cell?.[1] < scene.cols ? cell : null;
+      if (probe) showProbe(probe);
+      else clearProbe();
+      onProbe();
+    },
+    /** What the channels add has come, or has changed. */
+    retell() {
+      if (probe) showProbe(probe, tellsMore);
     },
     /** Fits the picture into a square of `side` CSS pixels, in whole device pixels, and draws. */
     resize(side, devicePixelRatio) {
@@ -197,6 +268,7 @@ function picturePart({ tip, say, signal, limits }) {
       blend();
       if (probe) showProbe(probe);
       else tip.hide();
+      if (!probe && kept) outlineCell(kept);
       return canvas.height / ratio;
     },
     /** Takes a colour table and an opacity; `blend` or `resize` draws them. */

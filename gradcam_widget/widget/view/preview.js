@@ -14,7 +14,7 @@ function previewOf(scene, strip, layer) {
   const against = scene.evidence === "counterfactual";
   return {
     ...scene,
-    layer: { ...scene.layer, name: layer.name, label: layer.label, shape },
+    layer: { ...scene.layer, receptive_field: null, name: layer.name, label: layer.label, shape },
     rows,
     cols,
     cam: Float32Array.from(values, (value) => share(value) * max),

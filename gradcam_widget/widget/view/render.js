@@ -56,12 +56,18 @@ function render({ model, el }) {
   const { choose, send } = requests;
   const limits = (scene) => scaleLimits(model.get("scale"), scene ?? shown.scene, strip?.now());
   const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, pairs: pairedBars() };
+  Object.assign(parts, { keepProbe, onProbe, termsAt });
   const notice = noticePart();
   const picture = picturePart(parts);
   const box = boxPart(parts, picture.stage);
   picture.under.append(box.element);
+  const terms = termsPart(parts, () => {
+    picture.retell();
+    onProbe();
+  });
   const switches = (parts.switches = switchPart(parts));
   const channels = channelPart(parts);
+  switches.listen(() => { picture.retell(); onProbe(); });
   const predictions = predictionPart(parts);
   const compare = comparePart(parts, picture.element);
   const truth = truthPart(parts);
@@ -87,6 +93,7 @@ function render({ model, el }) {
   let latestMaps = 0;
   let looked = null; // the channel under the pointer or the focus
   let known = { revision: 0, maps: new Map(), asked: false }; // activations of the scene on show
+  let framed = 0; // the frame in which the bars follow the probe
   let drawnWidth = 0;
 
   function layout() {
@@ -165,6 +172,40 @@ function render({ model, el }) {
     known = { revision: message.revision, maps: new Map([...before, ...maps]), asked: maps.size === 0 };
     showChannel();
     channels.retell();
+  }
+
+  /** Keeps a cell under the probe, or with null none; the kernel hears of it. */
+  function keepProbe(cell) {
+    picture.keep(cell);
+    model.set("probe", cell);
+    model.save_changes();
+  }
+
+  const cellNumber = ([row, col]) => row * shown.scene.cols + col;
+
+  /** The largest terms at a cell, in words, and their sum; null where they are not known yet. */
+  function termsAt(cell) {
+    if (sceneOnPicture() !== shown.scene) return null; // the cell is one of another layer
+    const found = terms.at(shown.scene, cellNumber(cell));
+    return found && strongest(found, (channel) => !switches.isOff(channel));
+  }
+
+  /** The probe has moved: the bars follow in the next frame, once. */
+  function onProbe() {
+    framed ||= requestAnimationFrame(() => {
+      framed = 0;
+      if (!signal.aborted && shown.scene) showTerms();
+    });
+  }
+
+  /** The bars are about the cell under the probe, unless the user works in them and has not kept the cell. */
+  function showTerms() {
+    // Bars of two classes stay what they are; the tip tells the place.
+    const isPlain = sceneOnPicture() === shown.scene && !isComparing(shown.scene);
+    const at = isPlain ? picture.probed() : null;
+    if (at && !at.kept && channels.isBusy()) return;
+    const found = at && terms.at(shown.scene, cellNumber(at.cell));
+    if (!at || found) channels.probe(found && { cell: at.cell, terms: found });
   }
 
   function lookAt(channel) {
@@ -306,6 +347,7 @@ function render({ model, el }) {
     colour();
     layout();
     if (model.get("channel") != null || looked !== null) showChannel();
+    picture.keep(model.get("probe") ?? null);
   }
 
   /** A map that waits for its passes is not the one on show. */
@@ -356,6 +398,8 @@ function render({ model, el }) {
     ["change:scale", coalesced(() => signal.aborted || rescale())],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
+    ["change:terms", coalesced(() => terms.refresh())],
+    ["change:probe", coalesced(() => signal.aborted || picture.keep(model.get("probe") ?? null))],
     ["change:ablation", coalesced(() => signal.aborted || switches.showScore())],
     ["change:threshold change:show_box", coalesced(() => signal.aborted || box.update())],
     ["change:panels", coalesced(() => signal.aborted || arrange())],
