@@ -43,22 +43,21 @@ class _Easel:
     def __init__(self, explorer: Any) -> None:
         self._explorer = explorer
         self._lock = threading.Lock()
-        self._paintings: dict[int, Painting] = {}  # by the index of the original
+        self._sheets: dict[int, _Sheet] = {}  # by the index of the original
         self._edited: dict[int, int] = {}  # index of the original -> that of the edited picture
+        self._labels: tuple[str, ...] = ()  # of the classes
         self._occlusion: _Shown | None = None
         base = self._base_of(explorer.image_index)
-        painting = self._painting(base)
-        grey = explorer.engine.prepare(self._image(base)).shape[1] == 1
-        look: dict[str, Any] = {"grey": grey}
+        sheet = self._sheet(base)
+        look: dict[str, Any] = {"grey": sheet.is_grey}
         if self._name(base) == _BLANK:
-            side = min(painting.original.shape[:2])
+            side = min(sheet.painting.original.shape[:2])
             look |= {"fill": "colour", "soft": True, "size": max(1, round(side / 14))}
-        self.pad = PaintPad(painting, name=self._name(base), **look)
+        self.pad = PaintPad(sheet.painting, name=self._name(base), **look)
         self.pad.remove_class("gradcam-widget")  # it is a part of one
-        self._followed = painting  # the one for which the pad's thread computes
+        self._followed = sheet  # the one for which the pad's thread computes
         self.pad.on_change(self._on_pad_change)
         self.pad.connect(self._scores, self)
-        self._mark()
         explorer.observe(self._on_explorer_image, "image_index")
         explorer.observe(self._on_explorer_explanation, "explanation")
 
@@ -74,43 +73,52 @@ class _Easel:
     def _name(self, index: int) -> str:
         return str(list(self._explorer.pictures)[index])
 
-    def _painting(self, base: int) -> Painting:
+    def _sheet(self, base: int) -> _Sheet:
+        """What is painted on for a picture; a new one where the explorer has put another in its place."""
+        image, engine = self._image(base), self._explorer.engine
         with self._lock:
-            if base not in self._paintings:
-                self._paintings[base] = Painting(self._explorer.engine.picture(self._image(base)))
-            return self._paintings[base]
+            known = self._sheets.get(base)
+            if known is None or known.image is not image:
+                # Read, resized and normalised once: the model's input is all that is painted on.
+                given = image if isinstance(image, tuple) else engine.prepare(image)
+                self._sheets[base] = known = _Sheet(base, image, given, Painting(engine.picture(given)))
+            return known
 
-    def _base_of_painting(self, painting: Painting) -> int:
+    def _sheet_of(self, painting: Painting) -> _Sheet | None:
         with self._lock:
-            return next(base for base, known in self._paintings.items() if known is painting)
+            return next((sheet for sheet in self._sheets.values() if sheet.painting is painting), None)
 
     # -- from the pad to the explorer --------------------------------------------------------------------------
 
     def _on_pad_change(self, painting: Painting, picture: Picture) -> None:
         """Let the explorer show what was painted. In the pad's own thread, one picture at a time."""
-        self._followed = painting
-        explorer, base = self._explorer, self._base_of_painting(painting)
+        sheet = self._sheet_of(painting)
+        if sheet is None:
+            return  # the explorer has put another picture in its place
+        self._followed = sheet
+        explorer, base = self._explorer, sheet.base
         current = painting is self.pad.painting
         if base not in self._edited and not painting.strokes:
             return
         if current and self.pad.showing == "before":
             explorer.set(image_index=base)
             return
-        image = self._repainted(base, picture)
+        image = self._repainted(sheet, picture)
         if base not in self._edited:
             # Known before the explorer shows it, so that it is not taken for one more original.
             self._edited[base] = len(explorer.pictures)
         name = f"{self._name(base)}, edited"
         self._edited[base] = explorer.put_picture(name, image, show=current, outdated=lambda: self.pad.outdated)
 
-    def _repainted(self, base: int, picture: Picture) -> object:
-        return self._explorer.engine.repaint(self._image(base), picture)
+    def _repainted(self, sheet: _Sheet, picture: Picture) -> object:
+        return self._explorer.engine.repaint(sheet.given, picture)
 
     def _scores(self, picture: Picture) -> dict[str, float]:
         """The classes' probabilities for a picture of the pad. In the pad's own thread, after `_on_pad_change`."""
         engine = self._explorer.engine
-        scores = engine.predict(self._repainted(self._base_of_painting(self._followed), picture))
-        labels = classes_of(scores, engine.class_names)
+        scores = engine.predict(self._repainted(self._followed, picture))
+        self._labels = labels = classes_of(scores, engine.class_names)
+        self._mark()
         if not labels:
             return {}
         values = probabilities(scores.reshape(-1))
@@ -121,18 +129,24 @@ class _Easel:
     # -- from the explorer to the pad --------------------------------------------------------------------------
 
     def _on_explorer_image(self, change: Any) -> None:
-        base = self._base_of(change["new"])
-        painting = self._painting(base)
-        if painting is not self.pad.painting:
-            self.pad.load(painting, self._name(base))
-        showing = "before" if change["new"] == base and painting.strokes else "after"
+        self._take_up()
+        index = change["new"]
+        showing = "before" if index in self._edited else "after"
         if self.pad.showing != showing:
             self.pad.showing = showing
         self._review_occlusion()
 
     def _on_explorer_explanation(self, _: object) -> None:
+        self._take_up()
         self._mark()
         self._review_occlusion()
+
+    def _take_up(self) -> None:
+        """Let the pad have the picture that the explorer shows."""
+        base = self._base_of(self._explorer.image_index)
+        painting = self._sheet(base).painting
+        if painting is not self.pad.painting:
+            self.pad.load(painting, self._name(base))
 
     def _review_occlusion(self) -> None:
         """Take the occlusion map away where it is no longer of what is shown; else compare it anew."""
@@ -147,13 +161,10 @@ class _Easel:
             self.pad.show_occlusion(shown.occluded(explanation, self._explorer.evidence))
 
     def _mark(self) -> None:
+        """Tell the pad which class is explained."""
         explanation = self._explorer.explanation
-        if explanation is not None:
-            engine = self._explorer.engine
-            image = self._image(self._explorer.image_index)
-            self.pad.explain(
-                target_of(explanation, classes_of(engine.predict(image), engine.class_names))["label"]
-            )
+        if explanation is not None and self._labels:
+            self.pad.explain(target_of(explanation, self._labels)["label"])
 
     # -- the occlusion map -------------------------------------------------------------------------------------
 
@@ -193,6 +204,29 @@ class _Easel:
         index = self._explorer.image_index
         strokes = self.pad.painting.strokes if index != self._base_of(index) else ()
         return index, strokes, explanation.target
+
+
+@dataclass(frozen=True, eq=False)
+class _Sheet:
+    """What is painted on for one picture of the explorer.
+
+    Attributes:
+        base: index of the picture.
+        image: as the explorer has it.
+        given: as the model takes it, a tensor or several.
+        painting: of what the model sees.
+    """
+
+    base: int
+    image: object
+    given: Any
+    painting: Painting
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the model sees one channel."""
+        first = self.given[0] if isinstance(self.given, tuple) else self.given
+        return bool(first.shape[-3] == 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -693,7 +693,8 @@ class _Controls:
             ipywidgets.Button(description="Fill rectangle", tooltip="Fill rectangle"), "gradcam-words"
         )
         self.head = _classed(_row(title, showing), "gradcam-pad-head")
-        self.rows = (_row(tool, fill, colour, size), _row(*self._fields, self.apply, self.undo, self.reset))
+        rectangle = _classed(ipywidgets.HBox([*self._fields, self.apply]), "gradcam-pad-rectangle")
+        self.rows = (_row(tool, fill, colour, size), _row(rectangle, self.undo, self.reset))
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:

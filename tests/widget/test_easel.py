@@ -197,6 +197,43 @@ def test_before_and_after_are_two_pictures_of_the_explorer(make):
     assert (pad.showing, widget.image_index) == ("after", 2)
 
 
+def test_the_original_can_be_chosen_after_all_was_undone(make):
+    widget = make()
+    pad = widget.paint()
+    pad.stroke((1, 1))
+    pad.undo()
+    assert pad.wait(PATIENCE)
+    pad.stroke((1, 1))
+    assert pad.wait(PATIENCE)
+    pad.undo()
+    assert pad.wait(PATIENCE)
+    assert widget.image_index == 2
+    widget.image_index = 0
+    assert pad.wait(PATIENCE)
+    assert (widget.image_index, pad.showing) == (0, "before")
+
+
+def test_the_transform_is_not_run_for_each_stroke(make):
+    class Counting(Preprocess):
+        runs = 0
+
+        def __call__(self, image):
+            Counting.runs += 1
+            return super().__call__(image)
+
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+    widget = make(images={"photo": picture}, transform=Counting(4, 4, mean=(0, 0, 0), std=(1, 1, 1)))
+    pad = widget.paint()
+    pad.stroke((1, 1))
+    assert pad.wait(PATIENCE)
+    runs = Counting.runs
+    for i in range(3):
+        pad.stroke((i, 2))
+        assert pad.wait(PATIENCE)
+        widget.layer = ("conv", "pool")[i % 2]
+    assert Counting.runs == runs
+
+
 # -- the explorer leads ----------------------------------------------------------------------------------------
 
 
@@ -275,6 +312,21 @@ def test_drawing_for_a_small_model(make):
     assert drawn.shape == (1, 1, 28, 28)
     np.testing.assert_allclose(drawn[0, 0].numpy(), pad.picture[..., 0] / 255, atol=1e-6)
     assert widget.explanation.target.index == 1
+
+
+def test_a_second_blank_pad_is_blank(make):
+    widget = make(Digit(), images={"blank": torch.zeros(1, 28, 28)}, layer=None, target=None)
+    pad = widget.paint(blank=(28, 28))
+    pad.stroke((21, 5), (21, 22))
+    assert pad.wait(PATIENCE)
+    assert widget.paint(blank=(14, 20)) is pad
+    assert pad.wait(PATIENCE)
+    assert (pad.strokes, pad.picture.shape, pad.picture.max()) == ((), (14, 20, 3), 0)
+    pad.stroke((3, 3), (3, 10))
+    assert pad.wait(PATIENCE)
+    assert pad.after["class 0"] > 0.5
+    assert list(widget.pictures) == ["blank", "drawing", "drawing, edited"]
+    assert widget.pictures["drawing, edited"].shape == (1, 1, 14, 20)
 
 
 # -- the occlusion map -----------------------------------------------------------------------------------------

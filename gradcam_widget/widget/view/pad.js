@@ -46,6 +46,10 @@ function nameParts(container, label) {
     canvas.setAttribute("role", "img");
     if (label && canvas.getAttribute("aria-label") !== label) canvas.setAttribute("aria-label", label);
   }
+  for (const group of container.querySelectorAll(".gradcam-pad-rectangle")) {
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "Rectangle in pixels");
+  }
   for (const field of container.querySelectorAll('input[type="color"]')) {
     const words = field.closest(".jupyter-widgets")?.querySelector("label")?.textContent;
     if (words && !field.hasAttribute("aria-label")) field.setAttribute("aria-label", words);
