@@ -97,6 +97,7 @@ def _difference(first: Explanation, second: Explanation, target: Contrast) -> Ex
         alpha=first.alpha - second.alpha,
         signed_cam=signed,
         diagnosis=None,
+        diagnosis_code=None,
     )
 
 

@@ -30,7 +30,7 @@ from gradcam_widget.arguments import (
     unwrap,
 )
 from gradcam_widget.cache import Cache, parse_bytes
-from gradcam_widget.diagnosis import diagnose
+from gradcam_widget.diagnosis import Diagnosis, diagnose
 from gradcam_widget.evidence import Evidence, exact
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.gradients import Gradients, Passes
@@ -43,7 +43,15 @@ from gradcam_widget.painting import fill_colours
 from gradcam_widget.perturbation import Progress, ablated_output, batch_size, occluded_scores, report
 from gradcam_widget.replay import Replay
 from gradcam_widget.smoothing import Smoothing
-from gradcam_widget.targets import BinaryLogit, ClassLogit, Target, name_target, probabilities
+from gradcam_widget.targets import (
+    BinaryLogit,
+    ClassLogit,
+    ClassLogProbability,
+    ClassProbability,
+    Target,
+    name_target,
+    probabilities,
+)
 from gradcam_widget.trace import Record, Trace, Tracer
 
 __all__ = ["GradCAM", "Memory", "Passes"]
@@ -85,7 +93,7 @@ class _Map:
     guided: Tensor | None
     score: float
     probability: float | None
-    diagnosis: str | None
+    diagnosis: Diagnosis | None
 
     def bytes(self) -> int:
         tensors = (self.alpha, self.mean_activations, self.signed_cam, self.guided)
@@ -741,7 +749,8 @@ class GradCAM:
             signed_cam=signed,
             guided=guided,
             picture=trace.picture,
-            diagnosis=kept.diagnosis,
+            diagnosis=None if kept.diagnosis is None else kept.diagnosis.sentence,
+            diagnosis_code=None if kept.diagnosis is None else kept.diagnosis.code,
             _maps=record.maps(),
         )
 
@@ -775,6 +784,7 @@ class GradCAM:
                     own.gradient if own.gradient is None else record.maps(own.gradient),
                     name_target(target),
                     record.output.dtype,
+                    saturated=_is_saturated(target, score),
                 ),
             )
 
@@ -863,6 +873,8 @@ class GradCAM:
                 ) from error
 
 
+_SATURATED = 1e-4  # of the logit's gradient that a probability keeps
+
 _NO_MAPS = (
     "model: no module's output is a feature map with a gradient, (1, K, h, w) or tokens that form a grid, for "
     "this picture; Grad-CAM needs at least one, such as the output of a convolution. If an output can be read "
@@ -879,6 +891,13 @@ def _side(target: ClassLogit | None, output: Tensor, names: Sequence[str] | None
         return BinaryLogit(target.index == 1)
     check_class(target.index, 1)
     return BinaryLogit()
+
+
+def _is_saturated(target: Target, score: float) -> bool:
+    """Whether a probability is so near to 0 or 1 that it has hardly any gradient."""
+    if isinstance(target, ClassLogProbability):
+        return -score < _SATURATED
+    return isinstance(target, ClassProbability) and min(score, 1 - score) < _SATURATED
 
 
 def _probability(target: Target, output: Tensor) -> float | None:

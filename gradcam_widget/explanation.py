@@ -33,6 +33,7 @@ class Explanation:
         picture: (H, W), the size of the input the map belongs to.
         guided: (C, H, W) for the guided methods: their map at the picture's pixels; else None.
         diagnosis: None, or one sentence where the map needs one (empty, one cell, NaN).
+        diagnosis_code: the same for programs, such as "no_positive"; see `gradcam_widget.diagnosis.Diagnosis`.
     """
 
     layer: Layer
@@ -45,6 +46,7 @@ class Explanation:
     signed_cam: Tensor
     picture: tuple[int, ...]
     diagnosis: str | None
+    diagnosis_code: str | None
     guided: Tensor | None
     _maps: Tensor = field(repr=False)
 

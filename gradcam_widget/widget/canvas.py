@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam_widget.widget import view, wire
+from gradcam_widget.widget.cures import Cure, as_message
 
 __all__ = ["Canvas", "Notice", "Pair", "Scene", "Task", "Thumbnail", "encode_picture"]
 
@@ -72,6 +73,7 @@ class Scene:
         predictions: up to five of {"index", "label", "probability"}, the most probable first.
         status: {"device", "note": str | None, "milliseconds", "passes"}.
         diagnosis: a sentence about the map, or None.
+        cures: what helps; the view offers each as a button, and answers {"type": "cure", "id": ...}.
         off: the channels that are left out of the map and of the coverage, sorted.
         pair: a second class to compare with, or None; a sentence where there cannot be one. The message has it as
             "compare": {"target", "max", "contrast_max", "alpha", "cam", "contrast"}, or {"note"}.
@@ -89,6 +91,7 @@ class Scene:
     status: Mapping[str, Any]
     diagnosis: str | None
     evidence: str = "positive"
+    cures: Sequence[Cure] = ()
     off: Sequence[int] = ()
     question: int = 0
     pair: Pair | str | None = None
@@ -119,6 +122,7 @@ class Scene:
             "predictions": [wire.plain(prediction) for prediction in self.predictions],
             "status": wire.plain(self.status),
             "diagnosis": None if self.diagnosis is None else wire.shorten(self.diagnosis, 600),
+            **({"cures": as_message(self.cures)} if self.cures else {}),
         }
         if self.truth is not None:
             text["truth"] = wire.plain(self.truth)
@@ -140,11 +144,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Notice:
-    """An error in words. ``stale``: the picture and bars on show do not belong to the selection."""
+    """An error in words. ``stale``: the picture and bars on show do not belong to the selection; ``cures``: what
+    helps, as in `Scene`.
+    """
 
     title: str
     message: str
     stale: bool
+    cures: Sequence[Cure] = ()
 
     def as_message(self) -> dict[str, Any]:
         """The notice as the view takes it."""
@@ -152,6 +159,7 @@ class Notice:
             "title": wire.shorten(self.title),
             "message": wire.shorten(self.message, 1200),
             "stale": self.stale,
+            **({"cures": as_message(self.cures)} if self.cures else {}),
         }
 
 
@@ -293,6 +301,7 @@ class Canvas(anywidget.AnyWidget):
         self._on_task: list[Callable[[str], None]] = []
         self._on_layer: list[Callable[[str], None]] = []
         self._on_truth: list[Callable[[], None]] = []
+        self._on_cure: list[Callable[[str], None]] = []
         self._on_activations: list[Callable[[int, int], None]] = []
         self._on_pick: list[Callable[[Mapping[str, Any]], None]] = []
         super().__init__(
@@ -325,6 +334,10 @@ class Canvas(anywidget.AnyWidget):
     def on_truth(self, callback: Callable[[], None]) -> None:
         """Call ``callback()`` when the view is told to compare the prediction with the truth, or to end that."""
         self._on_truth.append(callback)
+
+    def on_cure(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(id)`` when one of the cures on offer is chosen in the view."""
+        self._on_cure.append(callback)
 
     def on_activations(self, callback: Callable[[int, int], None]) -> None:
         """Call ``callback(revision, channel)`` when the view needs the activations of a scene."""
@@ -444,6 +457,9 @@ class Canvas(anywidget.AnyWidget):
         elif content.get("type") == "target" and isinstance(content.get("index"), int):
             for callback in tuple(self._on_target):
                 callback(content["index"])
+        elif content.get("type") == "cure" and isinstance(content.get("id"), str):
+            for heal in tuple(self._on_cure):
+                heal(content["id"])
         elif content.get("type") == "truth":
             for meet in tuple(self._on_truth):
                 meet()

@@ -31,6 +31,7 @@ from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thumbnail, encode_picture
 from gradcam_widget.widget.controls import Choices, Controls
+from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
 from gradcam_widget.widget.labels import true_classes
 from gradcam_widget.widget.panels import (
     DEFAULT_PANELS,
@@ -227,6 +228,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._canvas.on_task(self._on_canvas_task)
         self._canvas.on_layer(self._on_canvas_layer)
         self._canvas.on_truth(self._on_canvas_truth)
+        self._canvas.on_cure(self._on_canvas_cure)
         self._canvas.on_activations(self._on_canvas_activations)
         self._canvas.observe(self._on_canvas_scale, names="scale")
         self._canvas.observe(self._on_canvas_channel, names="channel")
@@ -287,6 +289,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
                 except Exception as error:
                     _log.exception("No explanation for %s", view)
                     failure = in_words(error, self.engine.device, stale=self._drawn is not None)
+                    failure = replace(failure, cures=getattr(error, "cures", ()))
                 if view != self._state.snapshot():
                     continue  # the user has moved on
                 if failure is None and unpaid is None and drawn is not None:
@@ -403,9 +406,10 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
                 f"shape {layer.shape}. Use the engine, GradCAM, for signals and volumes"
             )
         if not (torch.isfinite(scores).all() and torch.isfinite((explanation or own).signed_cam).all()):
-            raise ValueError(
+            raise _NotFiniteError(
                 (explanation or own).diagnosis
-                or "model: its scores are NaN or infinite for this picture; check its input"
+                or "model: its scores are NaN or infinite for this picture; check its input",
+                self._cures(image, view, explanation or own, (explanation or own).diagnosis_code),
             )
         labels = classes_of(scores, self.engine.class_names)
         predictions = predictions_of(scores, labels)
@@ -433,6 +437,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         # A method that weighs every cell by itself has no weights: its alpha is each channel's share already.
         share = METHODS[view.method].alpha == "share"
         contribution = _array(explanation.alpha if share else explanation.contribution)
+        found = diagnosis_of(explanation, view.evidence, target["label"])
         passes = in_passes(self._spent)
         milliseconds = 1000 * (time.perf_counter() - started + self._job_seconds)
         scene = Scene(
@@ -460,7 +465,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
                 "milliseconds": round(milliseconds, 2),
                 "passes": passes,
             },
-            diagnosis=diagnosis_of(explanation, view.evidence, target["label"]),
+            diagnosis=None if found is None else found.sentence,
+            cures=self._cures(image, view, explanation, None if found is None else found.code),
             evidence=view.evidence,
             question=self._number(view),
             pair=pair,
@@ -488,6 +494,26 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if (asked := replace(view, layer=None, compare_target=None)) != before:
             self._numbered = number + 1, asked
         return self._numbered[0]
+
+    def _cures(self, image: object, view: View, explanation: Explanation, code: str | None) -> tuple[Cure, ...]:
+        """What helps where a map has a diagnosis. Another layer is looked at before it is offered."""
+        is_well = False
+        if view.layer is not None and is_cured_by_layer(code) and not METHODS[view.method].many_passes:
+            try:
+                with self._counted():
+                    last, _ = self._explain(image, replace(view, layer=None))
+                is_well = last is not None and last.layer.name != explanation.layer.name
+                is_well = is_well and last is not None and not is_cured_by_layer(last.diagnosis_code)
+            except Exception:
+                _log.debug("There is no other layer to go to", exc_info=True)
+        target = getattr(explanation.target, "index", None)
+        lowest = float(explanation.signed_cam.min())
+        return cures_of(
+            code,
+            lowest=lowest,
+            target=target if isinstance(target, int) else None,
+            last_layer_is_well=is_well,
+        )
 
     def _compared(
         self, image: object, view: View, own: Explanation, first: Explanation, labels: Sequence[str]
@@ -887,6 +913,18 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         except Exception as error:
             self._on_controls_reject(error)
 
+    def _on_canvas_cure(self, name: str) -> None:
+        """Do what was offered; what is no longer on offer is not heard."""
+        with self._lock:
+            failed, drawn = self._failure, self._drawn
+            offered = failed.cures if failed is not None else drawn.whole.cures if drawn is not None else ()
+        for cure in offered:
+            if cure.id == name:
+                try:
+                    self._state.update(**cure.changes)
+                except Exception as error:
+                    self._on_controls_reject(error)
+
     def _on_canvas_truth(self) -> None:
         """Compare the prediction with the truth, or, where that is what is on show, end the comparison."""
         truth = self._truths.get(self._state.image_index)
@@ -963,6 +1001,14 @@ class _Drawn:
     choices: Choices
     off: tuple[int, ...] = ()  # the channels that are left out
     comparison: Comparison | None = None
+
+
+class _NotFiniteError(ValueError):
+    """A map that cannot be shown, with what may help."""
+
+    def __init__(self, message: str, cures: Sequence[Cure]) -> None:
+        super().__init__(message)
+        self.cures = cures
 
 
 class _Unpaid(Exception):  # noqa: N818 # no error: a map that waits to be asked for

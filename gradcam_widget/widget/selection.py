@@ -307,6 +307,7 @@ def without(scene: Scene, terms: NDArray[Any], off: Sequence[int]) -> Scene:
         cam=cam,
         coverage=coverage(scene.contribution[on]),
         diagnosis=None if cam.any() else nothing,
+        cures=(),
         off=tuple(off),
     )
 

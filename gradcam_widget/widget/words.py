@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradcam_widget.diagnosis import Diagnosis
 from gradcam_widget.engine import Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.targets import BinaryLogit, ClassLogit, name_target, probabilities
@@ -88,16 +89,20 @@ def truth_of(index: int | None, scores: Tensor, labels: Sequence[str]) -> dict[s
     return {"index": index, "label": labels[index], "probability": float(values[index])}
 
 
-def diagnosis_of(explanation: Explanation, evidence: str, label: str) -> str | None:
-    """The engine's sentence about a map, in the words of the evidence that is shown."""
-    said, lowest = explanation.diagnosis, float(explanation.signed_cam.min())
-    if evidence == "positive" or said is None:
-        return said
-    if float(explanation.signed_cam.max()) <= 0 and lowest < 0:
+def diagnosis_of(explanation: Explanation, evidence: str, label: str) -> Diagnosis | None:
+    """What the engine says about a map, in the words of the evidence that is shown, which has codes of its own."""
+    said, code = explanation.diagnosis, explanation.diagnosis_code
+    if said is None or code is None:
+        return None
+    if evidence == "positive":
+        return Diagnosis(code, said)
+    if code == "no_positive" and float(explanation.signed_cam.min()) < 0:
         if evidence == "signed":
-            return f"All of this map speaks against {label}: it is nowhere positive."
-        return f"Nothing speaks against {label} at this layer: the evidence is all for it."
-    return said.replace(name_target(explanation.target), label)
+            return Diagnosis("all_against", f"All of this map speaks against {label}: it is nowhere positive.")
+        return Diagnosis(
+            "nothing_against", f"Nothing speaks against {label} at this layer: the evidence is all for it."
+        )
+    return Diagnosis(code, said.replace(name_target(explanation.target), label))
 
 
 def name_of(target: object) -> str:

@@ -21,6 +21,7 @@ SCRIPTS = (
     "compare",
     "scale",
     "truth",
+    "cures",
     "predictions",
     "strip",
     "status",
@@ -40,6 +41,7 @@ STYLES = (
     "requests",
     "stale",
     "compare",
+    "cures",
     "probe",
 )
 

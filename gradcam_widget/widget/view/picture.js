@@ -216,6 +216,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
   return {
     element,
     stage,
+    canvas,
     under,
     /** The limits have changed. */
     rescale: () => describe(),

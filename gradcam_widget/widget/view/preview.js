@@ -21,6 +21,7 @@ function previewOf(scene, strip, layer) {
     max,
     diagnosis: max > 0 ? null : against ? "No evidence against the class at this layer." : "No positive evidence at this layer.",
     remark: whole ? "" : `drawn from ${rows} × ${cols} until all of it is here`,
+    cures: null,
     isPreview: true,
   };
 }

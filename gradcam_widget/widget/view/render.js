@@ -73,6 +73,9 @@ function render({ model, el }) {
   const truth = truthPart(parts);
   const scale = scalePart(parts);
   picture.under.append(scale.element);
+  const cures = curePart(parts, () => picture.canvas);
+  picture.under.querySelector(".gcw-diagnosis").after(cures.element);
+  const rescue = curePart(parts, () => picture.canvas);
   const status = statusPart();
   const task = taskPart(parts);
   const strip = stripPart(parts);
@@ -81,7 +84,7 @@ function render({ model, el }) {
     right: { alpha: channels.element, predictions: h("div", {}, predictions.element, truth.element) },
     below: { layers: strip.element },
   });
-  root.prepend(notice.element, task.element, ...panels.elements, status.element);
+  root.prepend(notice.element, rescue.element, task.element, ...panels.elements, status.element);
   root.append(live);
   el.append(root);
 
@@ -239,6 +242,7 @@ function render({ model, el }) {
   function showWanted() {
     picture.show(shown.picture, sceneOnPicture(), false);
     box.show(shown.picture, sceneOnPicture());
+    cures.show(sceneOnPicture()?.cures);
     colour();
     picture.redraw();
     markBehind();
@@ -334,6 +338,8 @@ function render({ model, el }) {
     settleWanted();
     root.classList.toggle("gcw-empty", !next.scene);
     notice.show(message);
+    rescue.show(message?.cures);
+    cures.show(sceneOnPicture()?.cures);
     showTask();
     picture.show(next.picture, sceneOnPicture(), Boolean(message?.title || message?.message));
     box.show(next.picture, sceneOnPicture());
