@@ -9,6 +9,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   const byTerm = h("option", { value: "cell", hidden: true }, "at the cell");
   sort.append(byTerm);
   const sorter = h("label", { class: "gcw-sort" }, h("span", {}, "Sort"), sort);
+  const table = tablePart({ switches, signal });
   const zero = h("div", { class: "gcw-zero" });
   const list = h("div", { class: "gcw-bars", role: "listbox" });
   const lines = h("div", { class: "gcw-lines" }, zero, list);
@@ -17,7 +18,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   const span = h("div", { class: "gcw-range", hidden: true });
   const overview = h("div", { class: "gcw-all" }, canvas, span, brush);
   const head = h("div", { class: "gcw-head" }, title, sorter, weights, coverage);
-  const element = h("div", { class: "gcw-which" }, head, pairs.head, lines, overview, switches.element);
+  const element = h("div", { class: "gcw-which" }, head, pairs.head, lines, overview, switches.element, table.element);
 
   let scene = null;
   let order = new Uint32Array(0);
@@ -278,6 +279,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
 
   function draw() {
     const palette = paletteOf(root);
+    table.show(scene, order, sort.value);
     scrollTo(first);
     if (!scene) return;
     const values = probed?.terms ?? scene.alpha;

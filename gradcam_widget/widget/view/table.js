@@ -1,0 +1,55 @@
+/** The bars as a table, for those who do not see them, and for copying. */
+
+const TABLE_ROWS = 50;
+
+/** Below the bars: a line that opens a table of the first channels in the order chosen. Written only while it is open. */
+function tablePart({ switches, signal }) {
+  const caption = h("caption");
+  const head = h("tr");
+  const rows = h("tbody");
+  const table = h("table", {}, caption, h("thead", {}, head), rows);
+  // Scrolled from the keyboard too, so it can be focused.
+  const room = h("div", { class: "gcw-tableroom", role: "region", tabindex: "0", "aria-label": "Table of the bars" }, table);
+  const summary = h("summary", { "data-lm-suppress-shortcuts": "true" }, "Bars as a table");
+  const element = h("details", { class: "gcw-table", hidden: true }, summary, room);
+  room.dataset.lmSuppressShortcuts = "true";
+
+  let shown = null; // {scene, order, name}
+  let isWritten = false;
+
+  function columnsOf(scene) {
+    const columns = [
+      ["α", (k) => signed(scene.alpha[k])],
+      ["contribution", (k) => signed(scene.contribution[k])],
+    ];
+    if (isComparing(scene)) columns.splice(1, 0, [`α for ${scene.compare.target.label}`, (k) => signed(scene.compare.alpha[k])]);
+    if (switches.isAnyOff()) columns.push(["in the sum", (k) => (switches.isOff(k) ? "no" : "yes")]);
+    return columns;
+  }
+
+  function write() {
+    if (isWritten || !element.open || !shown) return;
+    isWritten = true;
+    const { scene, order, name } = shown;
+    const columns = columnsOf(scene);
+    const first = order.subarray(0, TABLE_ROWS);
+    const all = order.length > first.length ? `${first.length} of ${order.length} channels` : plural(order.length, "channel");
+    caption.textContent = `Channel weights α ${aim(scene)} at ${scene.layer.name}: ${all}, by ${name}`;
+    head.replaceChildren(...["channel", ...columns.map(([title]) => title)].map((title) => h("th", { scope: "col" }, title)));
+    const lineOf = (k) => h("tr", {}, h("th", { scope: "row" }, `#${k}`), ...columns.map(([, text]) => h("td", {}, text(k))));
+    rows.replaceChildren(...Array.from(first, lineOf));
+  }
+
+  element.addEventListener("toggle", write, { signal });
+
+  return {
+    element,
+    /** Takes the scene on show and its channels in order; `name`: what they are sorted by. */
+    show(scene, order, name) {
+      shown = scene && { scene, order, name };
+      isWritten = false;
+      element.hidden = !scene;
+      write();
+    },
+  };
+}
