@@ -41,6 +41,7 @@ STATES = {
     "a box": {"show_box": True},
     "channels off": {"scene": scene(CAM, ALPHA, CONTRIBUTION, revision=2, base=1, off="05")},
     "a channel that is kept": {"channel": 1},
+    "a cell that is kept": {"probe": [1, 1]},
 }
 THEMES = {
     "light": 'data-jp-theme-light="true"',

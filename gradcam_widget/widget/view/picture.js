@@ -198,7 +198,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
 
   /** The next cell; the first key starts at the map's largest value. */
   function moved([down, right]) {
-    const from = probe ?? kept;
+    const from = kept ?? probe;
     if (from) return [clamp(from[0] + down, 0, scene.rows - 1), clamp(from[1] + right, 0, scene.cols - 1)];
     const { cam } = mapOnShow();
     const best = cam.indexOf(cam.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0));
