@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ class Diagnosis:
 
 def diagnose(
     signed_cam: Tensor,
-    gradients: Tensor | None,
+    gradients: Callable[[], Tensor | None],
     target: str,
     dtype: torch.dtype,
     *,
@@ -37,7 +38,8 @@ def diagnose(
 
     Args:
         signed_cam: (*grid) the map before the ReLU.
-        gradients: of the target at the layer, any shape; None for methods without.
+        gradients: gives those of the target at the layer, any shape, or None for methods without; asked only for
+            a map without positive values.
         target: how the target is called.
         dtype: of the model.
         saturated: whether the target is a probability so near to 0 or 1 that it has hardly any gradient.
@@ -48,7 +50,8 @@ def diagnose(
             "not_finite",
             "The map has NaN or infinite values: the activations or gradients overflow at this layer.",
         )
-    if highest <= 0 and gradients is not None and not bool(gradients.any()):
+    influence = gradients() if highest <= 0 else None
+    if influence is not None and not bool(influence.any()):
         zero = f"The gradient of {target} is zero everywhere at this layer"
         if saturated:
             return Diagnosis("saturated", f"{zero}: the probability is saturated. Explain the logit instead.")

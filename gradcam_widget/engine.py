@@ -389,7 +389,7 @@ class GradCAM:
             known = self._explanation(key, trace, what, record, described, row, None, progress)
             names = tuple(inspect.signature(function).parameters)
             # FinerCAM explains another target than the one asked for.
-            evidence = self._evidence(key, trace, known.target, record, row, self._gradients, None)
+            evidence = self._evidence(key, trace, known.target, record, self._gradients, None)
             quantities = dict(evidence.take(tuple(name for name in names if name != "alpha")))
             with _plain_arithmetic(evidence.activations()):
                 if "alpha" in names:
@@ -474,14 +474,18 @@ class GradCAM:
             if places is None:
                 if not trace.records:
                     raise ValueError(_NO_MAPS)
-                known = self._gradients(key, trace, what, trace.records)
-                records = [record for record in trace.records if known.get(record.index) is not None]
+                means = self._gradients.means(key, trace, what, trace.records)
+                records = [record for record in trace.records if means.get(record.index) is not None]
             else:
                 records = [
                     self._default(key, trace, what)[0] if place is None else self._record(place, trace)
                     for place in places
                 ]
-                self._gradients(key, trace, what, records)
+            if row.needs_gradient:
+                # All in one pass, before the maps are made one by one.
+                meant = row.target(what, trace.output[0].detach()) if row.target else what
+                take = self._gradients if row.needs_whole_gradient else self._gradients.means
+                take(key, trace, meant, records)
             return {
                 record.name: self._explanation(key, trace, what, record, trace.layer(record), row)
                 for record in records
@@ -514,7 +518,7 @@ class GradCAM:
             if row.needs_gradient:
                 output = trace.output[0].detach()
                 meant = [row.target(target, output) if row.target else target for target in resolved]
-                self._gradients.together(key, trace, meant, record)
+                self._gradients.together(key, trace, meant, record, whole=row.needs_whole_gradient)
             return [self._explanation(key, trace, target, record, described, row) for target in resolved]
 
         return self._within_memory(run)
@@ -701,8 +705,8 @@ class GradCAM:
         for record in reversed(trace.records):
             if record.maps()[0].numel() < 2:
                 continue
-            gradient = self._gradients(key, trace, target, [record])[record.index]
-            if gradient is not None and bool(record.maps(gradient).any()):
+            influence = self._influence(key, trace, target, record)
+            if influence is not None and bool(influence.any()):
                 grid = " × ".join(map(str, record.shape[1:]))
                 why = f"the last feature map with more than one cell ({grid})"
                 if skipped:
@@ -713,6 +717,14 @@ class GradCAM:
             "layer: no feature map with more than one cell has a gradient for this target; "
             "name a layer of cam.layers(image), or explain another target"
         )
+
+    def _influence(self, key: int, trace: Trace, target: Target, record: Record) -> Tensor | None:
+        """What tells whether a record's gradient is zero everywhere; None where no path leads to the target."""
+        mean = self._gradients.means(key, trace, target, [record])[record.index]
+        if mean is None or bool(mean.any()):
+            return mean
+        gradient = self._gradients(key, trace, target, [record])[record.index]  # it may cancel out in each channel
+        return None if gradient is None else record.maps(gradient)
 
     # -- maps --------------------------------------------------------------------------------------------------
 
@@ -764,11 +776,15 @@ class GradCAM:
         progress: Progress | None,
         smooth: Smoothing | None,
     ) -> _Map:
-        own = self._evidence(key, trace, target, record, method, self._gradients, progress)
         if smooth is None:
+            own = self._evidence(key, trace, target, record, self._gradients, progress)
             alpha, signed, *guided = self._apply(method, own)
         else:
             alpha, signed, *guided = self._average(trace, target, record, method, smooth, progress)
+
+        def influence() -> Tensor | None:
+            return self._influence(key, trace, target, record) if method.needs_gradient else None
+
         with _plain_arithmetic(signed):
             alpha, signed = alpha.cpu(), signed.cpu()
             score, probability = self._score(key, trace, target)
@@ -781,7 +797,7 @@ class GradCAM:
                 probability=probability,
                 diagnosis=diagnose(
                     signed,
-                    own.gradient if own.gradient is None else record.maps(own.gradient),
+                    influence,
                     name_target(target),
                     record.output.dtype,
                     saturated=_is_saturated(target, score),
@@ -802,17 +818,16 @@ class GradCAM:
         trace: Trace,
         target: Target,
         record: Record,
-        method: Method,
         gradients: Gradients,
         progress: Progress | None,
     ) -> Evidence:
-        gradient = gradients(key, trace, target, [record])[record.index] if method.needs_gradient else None
         return Evidence(
             self.model,
             trace,
             record,
             target,
-            gradient,
+            gradients,
+            key,
             selector=self._selector,
             budget=self._cache.budget,
             progress=progress,
@@ -839,7 +854,7 @@ class GradCAM:
         for done, (copy, mirrored) in enumerate(smooth.copies(first), start=1):
             other = self._tracer((copy, *others))
             alone = Gradients(Cache(0))
-            evidence = self._evidence(0, other, target, other.by_name[record.name], method, alone, None)
+            evidence = self._evidence(0, other, target, other.by_name[record.name], alone, None)
             alpha, *maps = self._apply(method, evidence)
             self._other_passes += Passes(backward=alone.passes)
             parts = [alpha, *(values.flip(-1) if mirrored else values for values in maps)]

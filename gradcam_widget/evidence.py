@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gradcam_widget.gradients import Passes, scalar
+from gradcam_widget.gradients import Gradients, Passes, scalar
 from gradcam_widget.guided import guided_backpropagation
 from gradcam_widget.perturbation import Progress, ablated_scores, batch_size, masked_scores
 from gradcam_widget.replay import Replay, Selector
@@ -43,7 +43,8 @@ class Evidence:
         trace: the forward pass.
         record: the layer.
         target: the scalar.
-        gradient: dy/dA in the shape of the layer's output.
+        gradients: where dy/dA comes from.
+        key: under which the trace is cached.
         selector: of the scores in the model's output.
         budget: bytes that a batch of many passes may take.
         progress: of many passes.
@@ -55,14 +56,15 @@ class Evidence:
         trace: Trace,
         record: Record,
         target: Target,
-        gradient: Tensor | None,
+        gradients: Gradients,
+        key: int,
         *,
         selector: Selector = None,
         budget: int = 2 * 10**9,
         progress: Progress | None = None,
     ) -> None:
         self._model, self._trace, self._record, self._target = model, trace, record, target
-        self.gradient = gradient
+        self._source, self._key = gradients, key
         self._selector, self._budget, self._progress = selector, budget, progress
         self.passes = Passes()
 
@@ -79,12 +81,21 @@ class Evidence:
 
     def gradients(self) -> Tensor:
         """dy/dA, (K, *grid)."""
-        if self.gradient is None:
+        found = self._source(self._key, self._trace, self._target, [self._record])
+        return exact(self._record.maps(self._there(found)))
+
+    def mean_gradients(self) -> Tensor:
+        """(K,), dy/dA averaged over the cells."""
+        return self._there(self._source.means(self._key, self._trace, self._target, [self._record]))
+
+    def _there(self, found: Mapping[int, Tensor | None]) -> Tensor:
+        value = found[self._record.index]
+        if value is None:
             raise ValueError(
                 f"layer: {self._record.name!r} has no influence on the target {name_target(self._target)}: no "
                 "path leads from it to that output. Choose another layer of cam.layers(image)"
             )
-        return exact(self._record.maps(self.gradient))
+        return value
 
     def curvature(self) -> Tensor:
         """The Hessian of y with respect to A, times A, (K, *grid); zero where y is linear in A."""

@@ -39,31 +39,41 @@ class Passes:
 
 
 class _Known:
-    """The gradients of one target that are known, by record index, and their bytes, each storage counted once."""
+    """What is known of one target: gradients and their means by record index. Bytes count each storage once."""
 
-    __slots__ = ("bytes", "gradients", "storages")
+    __slots__ = ("bytes", "gradients", "means", "storages")
 
     def __init__(self) -> None:
         self.gradients: dict[int, Tensor | None] = {}
+        self.means: dict[int, Tensor | None] = {}
         self.storages: set[int] = set()
         self.bytes = 0
 
-    def add(self, records: Sequence[Record], found: Sequence[Tensor | None]) -> None:
-        for record, gradient in zip(records, found, strict=True):
-            self.gradients[record.index] = gradient
-            if gradient is not None:
-                storage = gradient.untyped_storage()
-                if (address := storage.data_ptr()) not in self.storages:
-                    self.storages.add(address)
-                    self.bytes += storage.nbytes()
+    def add(self, record: Record, gradient: Tensor | None) -> None:
+        self.gradients[record.index] = gradient
+        if gradient is None:
+            self.means[record.index] = None
+            return
+        storage = gradient.untyped_storage()
+        if (address := storage.data_ptr()) not in self.storages:
+            self.storages.add(address)
+            self.bytes += storage.nbytes()
+
+    def add_mean(self, record: Record, mean: Tensor | None) -> None:
+        self.means[record.index] = mean
+        if mean is not None:
+            self.bytes += mean.nbytes
 
 
 class Gradients:
-    """Gradients of targets at the feature maps of traces, within a quarter of a cache's budget.
+    """Gradients of targets at the feature maps of traces, and their means over the cells, within a quarter of a
+    cache's budget.
 
-    For a target the first request goes back only as far as the deepest layer asked for and keeps the gradient
-    of every feature map on its way. A request further down goes on from the nearest known gradient that cuts it
-    off from the output; one further up is a look-up.
+    For a target the first request goes back only as far as the deepest layer asked for. Where means are asked
+    for, as by Grad-CAM, the pass leaves the mean gradient of every feature map on its way behind, and the gradient
+    of the deepest alone: fresh memory is what a pass costs most beside its arithmetic. Where gradients are asked
+    for, it keeps them all. A request further down goes on from the nearest known gradient that cuts it off from
+    the output; one further up is a look-up.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -84,39 +94,77 @@ class Gradients:
             records: feature maps of the trace.
         """
         place = (key, "gradients", target)
-        kept: _Known = self._cache.get(place) or _Known()
-        known = kept.gradients
-        missing = [record for record in records if record.index not in known]
+        known: _Known = self._cache.get(place) or _Known()
+        missing = [record for record in records if record.index not in known.gradients]
         if not missing:
-            return known
-        start = self._start(trace, missing, known) if known else None
-        lowest = min(record.index for record in missing)
-        highest = start.index if start is not None else None
-        wanted = [
-            record
-            for record in trace.records[lowest:highest]
-            if record.index not in known and (start is None or trace.is_cut_off(record, start))
-        ]
+            return known.gradients
+        start = self._start(trace, missing, known.gradients)
+        wanted = _between(trace, start, missing, known.gradients)
         with trace.backward():
-            root, seed = (scalar(target, trace), None) if start is None else (start.output, known[start.index])
-            found = _grad(root, [record.output for record in wanted], seed)
-        self.passes += 1
-        kept.add(wanted, found)
-        self._cache.put(place, kept, kept.bytes, parent=key)
-        self._trim(place, kept.bytes)
-        return known
+            found = _grad(*_root(trace, target, start, known), [record.output for record in wanted])
+        for record, gradient in zip(wanted, found, strict=True):
+            known.add(record, gradient)
+        self._keep(place, known)
+        return known.gradients
 
-    def together(self, key: int, trace: Trace, targets: Sequence[Target], record: Record) -> None:
-        """Take the gradients of several targets at one record, in batches where that is faster.
+    def means(
+        self, key: int, trace: Trace, target: Target, records: Sequence[Record]
+    ) -> Mapping[int, Tensor | None]:
+        """Mean gradients (K,) by record index, at least for these records, in float32 at least; None where no path
+        leads to the target. The arguments are those of a call.
+        """
+        place = (key, "gradients", target)
+        known: _Known = self._cache.get(place) or _Known()
+        for record in records:
+            if record.index not in known.means and record.index in known.gradients:
+                gradient = known.gradients[record.index]
+                known.add_mean(record, None if gradient is None else record.mean(gradient))
+        missing = [record for record in records if record.index not in known.means]
+        if not missing:
+            return known.means
+        start = self._start(trace, missing, known.gradients)
+        wanted = _between(trace, start, missing, known.means)
+        # A pass runs only through what lies above one of its inputs. The means are taken as it goes by; beside the
+        # ends only that gradient is kept from which a later pass can go on to what lies below.
+        ends = trace.lowest(wanted)
+        cut = trace.cut(wanted)
+        inputs = [record for record in wanted if record.index in ends or record is cut]
+        with trace.backward(), trace.means_taken() as means:
+            found = _grad(*_root(trace, target, start, known), [record.output for record in inputs])
+        for record in wanted:
+            known.add_mean(record, means.get(record.index))
+        for record, gradient in zip(inputs, found, strict=True):
+            if gradient is None:
+                known.add(record, None)
+            elif trace.leads_on(record):
+                known.add(record, gradient)
+        self._keep(place, known)
+        return known.means
+
+    def _keep(self, place: Hashable, known: _Known) -> None:
+        self.passes += 1
+        self._cache.put(place, known, known.bytes, parent=place[0])  # type: ignore[index] # our own keys
+        self._trim(place, known.bytes)
+
+    def together(self, key: int, trace: Trace, targets: Sequence[Target], record: Record, *, whole: bool) -> None:
+        """Take the gradients of several targets at one record, or their means, in batches where that is faster.
 
         Nothing is taken where a model's operations cannot be batched, or where a gradient is zero everywhere,
         which may mean that there is none: a call for each target does it then.
+
+        Args:
+            key: as in a call.
+            trace: as in a call.
+            targets: the scalars.
+            record: a feature map.
+            whole: whether the gradients are needed, or only their means.
         """
         places = {(key, "gradients", target): target for target in targets}
         waiting = [
             (place, target)
             for place, target in places.items()
-            if (kept := self._cache.get(place)) is None or record.index not in kept.gradients
+            if (known := self._cache.get(place)) is None
+            or (record.index not in known.gradients and (whole or record.index not in known.means))
         ]
         size = _batch_size(record.output, self._cache.budget)
         if size < _FEWEST or not trace.can_batch:
@@ -130,12 +178,13 @@ class Gradients:
                 return
             reached = found.flatten(1).any(1).tolist()
             for (place, _), gradient in compress(zip(chunk, found, strict=True), reached):
-                kept = self._cache.get(place) or _Known()
-                # A copy, because one target's gradient must not keep those of the others alive.
-                kept.add([record], [gradient.clone()])
-                self._cache.put(place, kept, kept.bytes, parent=key)
-                self._trim(place, kept.bytes)
-            self.passes += len(chunk)
+                known = self._cache.get(place) or _Known()
+                known.add_mean(record, record.mean(gradient))
+                if whole:
+                    # A copy, because one target's gradient must not keep those of the others alive.
+                    known.add(record, gradient.clone())
+                self._keep(place, known)
+            self.passes += len(chunk) - sum(reached)
 
     def _trim(self, newest: Hashable, size: int) -> None:
         """Leave most of the budget to traces: gradients take a quarter of it, the oldest targets' go first."""
@@ -159,6 +208,23 @@ class Gradients:
             trace.resume_point(record, lambda other: known.get(other.index) is not None) for record in missing
         }
         return starts.pop() if len(starts) == 1 else None
+
+
+def _between(
+    trace: Trace, start: Record | None, missing: Sequence[Record], known: Mapping[int, Tensor | None]
+) -> list[Record]:
+    """The feature maps from a known gradient, or the output, to the deepest of those that are missing."""
+    lowest = min(record.index for record in missing)
+    return [
+        record
+        for record in trace.records[lowest : None if start is None else start.index]
+        if record.index not in known and (start is None or trace.is_cut_off(record, start))
+    ]
+
+
+def _root(trace: Trace, target: Target, start: Record | None, known: _Known) -> tuple[Tensor, Tensor | None]:
+    """Where a pass begins, and with which gradient."""
+    return (scalar(target, trace), None) if start is None else (start.output, known.gradients[start.index])
 
 
 _FEWEST = 4
@@ -194,7 +260,7 @@ def _batched_grad(values: Sequence[Tensor], tensor: Tensor) -> Tensor | None:
         return None
 
 
-def _grad(root: Tensor, inputs: Sequence[Tensor], seed: Tensor | None) -> tuple[Tensor | None, ...]:
+def _grad(root: Tensor, seed: Tensor | None, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     try:
         return torch.autograd.grad(root, inputs, seed, retain_graph=True, allow_unused=True)
     except RuntimeError as error:

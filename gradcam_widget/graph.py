@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Dominators", "nodes_below", "receptive_field"]
+__all__ = ["Dominators", "nodes_below", "reach", "receptive_field"]
 
 
 class Dominators:
@@ -48,6 +48,34 @@ class Dominators:
 def nodes_below(root: Any) -> list[Any]:
     """All nodes that lead to the root, itself first, each before those that lead to it."""
     return _sweep(root)[0]
+
+
+def reach(nodes: Sequence[Any]) -> list[int]:
+    """For each of some nodes, which of them lie below it, towards the leaves, as the bits of a number.
+
+    Nodes that are the same have no bit of each other; None, a leaf, has nothing below it.
+    """
+    own: dict[Any, int] = {}
+    for index, node in enumerate(nodes):
+        if node is not None:
+            own[node] = own.get(node, 0) | 1 << index
+    below: dict[Any, int] = {}
+    for start in own:
+        stack = [start]
+        while stack:
+            node = stack[-1]
+            children = [child for child, _ in node.next_functions if child is not None]
+            waiting = [child for child in children if child not in below]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            if node not in below:
+                bits = 0
+                for child in children:
+                    bits |= below[child] | own.get(child, 0)
+                below[node] = bits
+    return [0 if node is None else below[node] for node in nodes]
 
 
 def _sweep(root: Any) -> tuple[list[Any], dict[Any, list[Any]], set[Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation, batchnorm, conv, instancenorm, normalization, pooling
 
@@ -95,6 +96,14 @@ class Layout:
             return output[0].movedim(-1, 0)
         return output[0, self.prefix :].T.reshape(-1, *self.grid)
 
+    def mean(self, output: Tensor) -> Tensor:
+        """(K,) the mean of each map over its cells, in float32 at least."""
+        # Of one operation, because it runs for every feature map of a backward pass.
+        if self.order == "channels first":
+            return output.mean(tuple(range(2, output.ndim)), dtype=_wide(output))[0]
+        cells = output[:, self.prefix :] if self.prefix else output
+        return cells.mean(tuple(range(1, output.ndim - 1)), dtype=_wide(output))[0]
+
 
 @dataclass(frozen=True)
 class CustomLayout:
@@ -134,6 +143,14 @@ class CustomLayout:
         if maps is None:
             raise ValueError(f"layout: the function gave no maps for {tuple(output.shape)}, where it did before")
         return maps[0]
+
+    def mean(self, output: Tensor) -> Tensor:
+        """(K,) the mean of each map over its cells, in float32 at least."""
+        return self.maps(output).flatten(1).mean(1, dtype=_wide(output))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def kind_of(module: nn.Module, path: str = "") -> Kind:

@@ -5,8 +5,10 @@ whose positive part is the cam. What can be asked for by name:
 
 activations
     A, (K, *grid).
+mean_gradients
+    dy^c/dA averaged over the cells, (K,).
 gradients
-    dy^c/dA, (K, *grid).
+    dy^c/dA, (K, *grid); where the mean will do, ask for that, which takes less time and memory.
 curvature
     the Hessian of y^c with respect to A times A, (K, *grid): one more backward pass.
 head_weights
@@ -94,6 +96,11 @@ class Method:
     @cached_property
     def needs_gradient(self) -> bool:
         """Whether a backward pass to the layer is needed."""
+        return "mean_gradients" in self.needs or self.needs_whole_gradient
+
+    @cached_property
+    def needs_whole_gradient(self) -> bool:
+        """Whether the gradient of every cell is needed, not only each channel's mean."""
         return not {"gradients", "head_weights"}.isdisjoint(self.needs)
 
     @property
@@ -102,10 +109,9 @@ class Method:
         return not {"ablated_scores", "masked_scores"}.isdisjoint(self.needs)
 
 
-def gradcam(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+def gradcam(activations: Tensor, mean_gradients: Tensor) -> tuple[Tensor, Tensor]:
     """Grad-CAM (arXiv 1610.02391, eq. 1 and 2): alpha_k = (1/Z) sum_ij g^k_ij, S = sum_k alpha_k A^k."""
-    alpha = gradients.flatten(1).mean(1)
-    return alpha, weighted_sum(alpha, activations)
+    return mean_gradients, weighted_sum(mean_gradients, activations)
 
 
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,16 +216,16 @@ def scorecam(activations: Tensor, masked_scores: Tensor) -> tuple[Tensor, Tensor
     return alpha, weighted_sum(alpha, activations)
 
 
-def guided_gradcam(activations: Tensor, gradients: Tensor, guided: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def guided_gradcam(activations: Tensor, mean_gradients: Tensor, guided: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Guided Grad-CAM (arXiv 1610.02391, section 3.3): guided backpropagation times the heatmap, per pixel."""
-    alpha, signed = gradcam(activations, gradients)
+    alpha, signed = gradcam(activations, mean_gradients)
     heatmap = as_heatmap(signed.clamp(min=0), tuple(guided.shape[1:]))
     return alpha, signed, guided * heatmap
 
 
-def guided_backprop(activations: Tensor, gradients: Tensor, guided: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def guided_backprop(activations: Tensor, mean_gradients: Tensor, guided: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Guided backpropagation (arXiv 1412.6806) at the pixels, beside Grad-CAM's map of the layer."""
-    return (*gradcam(activations, gradients), guided)
+    return (*gradcam(activations, mean_gradients), guided)
 
 
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:

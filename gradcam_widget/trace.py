@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, padding, pooling
 
-from gradcam_widget.graph import Dominators, receptive_field
+from gradcam_widget.graph import Dominators, reach, receptive_field
 from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradients_on, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
@@ -53,6 +54,10 @@ class Record:
         """The maps (K, *grid) in the layer's output, or in a tensor of its shape such as its gradient."""
         return self.layout.maps(self.output.detach() if tensor is None else tensor)
 
+    def mean(self, tensor: Tensor) -> Tensor:
+        """(K,) the mean over the cells of a tensor of the output's shape, in float32 at least."""
+        return self.layout.mean(tensor)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(K, *grid)."""
@@ -84,6 +89,7 @@ class Trace:
         self._dominators: Dominators | None = None
         self._cut_by: dict[int, tuple[int, ...]] = {}
         self._means: dict[int, Tensor] = {}
+        self._sink: _Sink | None = None
         self._fields: dict[Any, Any] = {}
         self._described: dict[int, Layer] = {}
 
@@ -118,6 +124,43 @@ class Trace:
         """Whether every path from the output to ``record`` runs through ``by``."""
         return by.index in self._cuts(record)
 
+    def lowest(self, records: Sequence[Record]) -> set[int]:
+        """Indices of those of the records below which, towards the input, there is none of the others."""
+        wanted = sum(1 << record.index for record in records)
+        return {record.index for record in records if not self._below[record.index] & wanted}
+
+    def cut(self, records: Sequence[Record]) -> Record | None:
+        """The deepest of some records that cuts the first feature map off from the output."""
+        among = {record.index: record for record in records}
+        return next((among[index] for index in self._cuts(self.records[0]) if index in among), None)
+
+    @contextmanager
+    def means_taken(self) -> Iterator[dict[int, Tensor]]:
+        """The mean gradients (K,), by index, of the records that a backward pass inside runs through."""
+        if self._sink is None:
+            # Once for all passes: each hook costs as much to set as to run.
+            self._sink = _Sink()
+            same: dict[tuple[int, str], list[Record]] = {}
+            for record in self.records:  # the output of a block is often that of its last layer
+                same.setdefault((id(record.output), record.layout.order), []).append(record)
+            for records in same.values():
+                _hook(records[0].output, self._sink.take(records))
+        means: dict[int, Tensor] = {}
+        self._sink.means = means
+        try:
+            yield means
+        finally:
+            self._sink.means = None
+
+    def leads_on(self, record: Record) -> bool:
+        """Whether there are feature maps below a record, towards the input."""
+        return self._below[record.index] != 0
+
+    @cached_property
+    def _below(self) -> list[int]:
+        """For each record the records below it, as bits."""
+        return reach([record.output.grad_fn for record in self.records])
+
     def _cuts(self, record: Record) -> tuple[int, ...]:
         """Indices of the records that cut this one off from the output, the nearest first."""
         known = self._cut_by.get(record.index)
@@ -132,9 +175,7 @@ class Trace:
         """(K,) on the CPU, the mean of each map over its cells, in float32 at least; the same for every target."""
         known = self._means.get(record.index)
         if known is None:
-            maps = record.maps().flatten(1)
-            known = maps.mean(1, dtype=torch.promote_types(maps.dtype, torch.float32)).cpu()
-            self._means[record.index] = known
+            known = self._means[record.index] = record.mean(record.output.detach()).cpu()
         return known
 
     def backward(self) -> AbstractContextManager[None]:
@@ -159,6 +200,30 @@ class Trace:
     def _receptive_field(self, record: Record) -> tuple[int, ...] | None:
         with self.backward():  # what a checkpoint saved is computed when it is looked at
             return receptive_field(record.output, self.inputs[0], self._fields)
+
+
+class _Sink:
+    """Where hooks on the graph leave mean gradients, as long as there is somebody who wants them."""
+
+    def __init__(self) -> None:
+        self.means: dict[int, Tensor] | None = None
+
+    def take(self, records: Sequence[Record]) -> Callable[[Tensor], None]:
+        """A hook on the one output of some records."""
+        # Neither the trace nor a record, which would keep each other alive through the graph.
+        indices, mean = [record.index for record in records], records[0].layout.mean
+
+        def hook(gradient: Tensor) -> None:
+            if self.means is not None:
+                found = mean(gradient)
+                for index in indices:
+                    self.means[index] = found
+
+        return hook
+
+
+def _hook(tensor: Tensor, function: Callable[[Tensor], None]) -> None:
+    tensor.register_hook(function)  # type: ignore[no-untyped-call] # torch has no types for it
 
 
 _OVERWRITTEN: weakref.WeakKeyDictionary[nn.Module, set[_Key]] = weakref.WeakKeyDictionary()

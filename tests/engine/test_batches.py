@@ -79,9 +79,14 @@ def test_forty_classes_take_two_runs_of_autograd(model, picture, monkeypatch):
     cam.explain_targets(picture, range(CLASSES), "5")
     assert calls == [True, True]
     assert (cam.passes - before).backward == CLASSES
-    cam.explain_targets(picture, range(CLASSES), "5", "LayerCAM")
+    cam.explain_targets(picture, range(CLASSES), "5")
     cam.explain(picture, 17, "5")
     assert calls == [True, True]
+    # Means were taken, so that a method which weighs every cell by itself takes passes of its own, once.
+    cam.explain_targets(picture, range(CLASSES), "5", "LayerCAM")
+    cam.explain_targets(picture, range(CLASSES), "5", "HiResCAM")
+    cam.explain(picture, 17, "5", "XGradCAM")
+    assert calls == [True] * 4
 
 
 def test_what_is_known_is_not_taken_again(model, picture, monkeypatch):
