@@ -705,7 +705,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         try:
             image = self._input(drawn.view.image_index)
             first = self._layers_of(drawn.view.image_index)[0]
-            self.engine.explain_layers(image, drawn.view.target, [first])
+            self.engine.explain_layers(image, drawn.view.target, [first], drawn.view.method)
             if drawn.comparison is not None:
                 for compared in (drawn.comparison.second, drawn.comparison.contrast):
                     self.engine.explain_layers(image, compared.target, [first])
