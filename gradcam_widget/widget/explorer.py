@@ -387,7 +387,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             self._shelf.close()
             if self._owns_engine:
                 self.engine.close()
-            self._images, self._prepared, self._drawn = [], None, None
+            self._images, self._prepared, self._drawn, self._terms = [], None, None, None
             super().close()
 
     # -- from the question to the view -------------------------------------------------------------------------

@@ -150,6 +150,17 @@ def test_the_kernel_can_keep_and_free_a_cell(view_open):
     expect(page.locator(".gcw-title")).to_contain_text("conv_head")
 
 
+def test_terms_that_came_with_the_page_are_not_asked_for_again(view_open):
+    page = view_open(small(probe=[1, 1], terms=terms()))
+    expect(page.locator(".gcw-title")).to_contain_text("at cell (1, 1)")
+    assert bars(page)[:3] == [4, 0, 2]
+    assert page.evaluate(ASKED) == []
+    # Of a large layer only some have come.
+    page = view_open(small(probe=[2, 0], terms=terms(TERMS[3:6], first=3)))
+    page.wait_for_function("model.sent.filter(m => m.type === 'terms').length === 1")
+    assert page.evaluate(ASKED) == [{"type": "terms", "base": 1, "cell": 6}]
+
+
 def test_the_keys_move_the_kept_cell_and_escape_frees_it(view_open):
     page = view_open(small())
     picture = page.locator(".gcw-picture")
@@ -327,6 +338,15 @@ def test_a_field_that_is_all_of_the_picture_or_not_known_is_not_outlined(view_op
     page.mouse.move(*over(page, 1, 1))
     expect(page.locator(".gcw-field")).to_be_hidden()
     expect(page.locator(".gcw-probe")).to_be_visible()
+
+
+def test_the_tip_covers_neither_the_cell_nor_what_it_sees(view_open):
+    page = view_open(seeing([20, 20]))
+    for row, col in ((0, 0), (1, 1), (3, 2), (2, 0)):
+        page.mouse.move(*over(page, row, col))
+        field, tip_ = page.locator(".gcw-field").bounding_box(), page.locator(".gcw-tip").bounding_box()
+        apart = tip_["x"] >= field["x"] + field["width"] or tip_["x"] + tip_["width"] <= field["x"]
+        assert apart or tip_["y"] >= field["y"] + field["height"] or tip_["y"] + tip_["height"] <= field["y"]
 
 
 # -- 2048 channels --

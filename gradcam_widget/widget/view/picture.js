@@ -135,6 +135,12 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     mark.style.top = `${(1 - clamp(signed ? (share + 1) / 2 : share, 0, 1)) * 100}%`;
   }
 
+  /** The client rectangle of what the cell sees, where that leaves room for a tip beside it; else null. */
+  function fieldBox() {
+    const [all, seen] = [canvas.getBoundingClientRect(), field.getBoundingClientRect()];
+    return seen.width > 0 && seen.width <= all.width / 2 && seen.height <= all.height / 2 ? seen : null;
+  }
+
   /** Outlines the cell, marks its value on the colour bar and opens the tip beside it. */
   function showProbe(cell, spoken = false) {
     const moved = probe?.[0] !== cell[0] || probe?.[1] !== cell[1];
@@ -152,7 +158,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     const lines = [[`cell (${row}, ${col})`, ofMax], ...(sees ? [["sees", sees]] : []), ...(added?.lines ?? [])];
     // The map has no negative values, the sum can be one: then it is what the ReLU has cut away.
     if (added && value === 0 && added.sum < 0) lines.push(["sum", (added.sum > 0 ? "+" : "") + number(added.sum)]);
-    tip.show([...lines, [what, number(value)]], box, [canvas.getBoundingClientRect()]);
+    tip.show([...lines, [what, number(value)]], fieldBox() ?? box, [canvas.getBoundingClientRect()]);
     if (spoken) tellsMore = !added;
     const most = added?.lines.slice(0, 3).map((line) => line.join(" ")).join(", ");
     if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}${most ? `; most by ${most}` : ""}`);

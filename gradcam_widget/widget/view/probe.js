@@ -19,7 +19,13 @@ function termsPart({ model, signal }, tell) {
      *  question is on its way at a time, so that a pointer that crosses many cells asks for few. */
     at(scene, cell) {
       if (!scene?.method.terms) return null;
-      if (baseOf(scene) !== base) [base, cells, asked, wanted] = [baseOf(scene), new Map(), null, null];
+      if (baseOf(scene) !== base) {
+        [base, cells, asked, wanted] = [baseOf(scene), new Map(), null, null];
+        if (model.get("terms")?.revision === base) {
+          asked = -1; // they are here already, as after a reload of the page
+          this.refresh();
+        }
+      }
       const found = cells.get(cell) ?? null;
       if (!found && asked === null) ask(cell);
       else if (!found && asked !== cell) wanted = cell;
@@ -36,7 +42,7 @@ function termsPart({ model, signal }, tell) {
       if (ticket !== latest || signal.aborted || message.revision !== base) return;
       for (const [cell, values] of found) cells.set(cell, values);
       const next = wanted;
-      if (found.has(asked)) asked = null;
+      if (asked === -1 || found.has(asked)) asked = null;
       if (asked === null && next !== null && !cells.has(next)) ask(next);
       tell();
     },

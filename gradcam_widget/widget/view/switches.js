@@ -130,19 +130,21 @@ function switchPart({ model, say, signal }) {
     words.textContent = some > 0 ? `${sentence()}${late ? ", waiting for the kernel" : ""}` : these.length ? "" : hint;
   }
 
-  /** The model's own word, where it has been asked. */
-  function showScore() {
+  /** What the model itself says, where it has been asked. */
+  function scoreWords() {
     const found = model.get("ablation") ?? {};
-    if (!Number.isFinite(found.score)) {
-      score.textContent = "";
-      return;
-    }
-    waiting = false;
+    if (!Number.isFinite(found.score) || !scene) return "";
     const change = signed(found.score - found.full_score);
     const hasChance = Number.isFinite(found.probability);
     const left = hasChance ? `, probability ${chance(found.probability)}` : "";
     const whole = hasChance ? ` and ${chance(found.full_probability)}` : "";
-    score.textContent = `${scene?.target.label} without them: score ${number(found.score)} (${change})${left}; with all ${number(found.full_score)}${whole}.`;
+    return `${scene.target.label} without them: score ${number(found.score)} (${change})${left}; with all ${number(found.full_score)}${whole}.`;
+  }
+
+  function showScore() {
+    score.textContent = scoreWords();
+    if (!score.textContent) return;
+    waiting = false;
     say(score.textContent);
     update();
   }
@@ -173,7 +175,7 @@ function switchPart({ model, say, signal }) {
         clearTimeout(timer);
       }
       waiting = false;
-      if (!model.get("ablation")?.score && score.textContent) score.textContent = "";
+      score.textContent = scoreWords();
       update();
     },
     /** Takes what the buttons are about: channels of a range, or the channel that is kept. */
