@@ -18,6 +18,7 @@ from gradcam_widget.painting import Painting, Picture
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import probabilities
 from gradcam_widget.widget.paint import Occluded, PaintPad, Progress
+from gradcam_widget.widget.pictures import unique
 from gradcam_widget.widget.words import classes_of, target_of
 
 __all__ = ["panel"]
@@ -104,11 +105,13 @@ class _Easel:
             explorer.set(image_index=base)
             return
         image = self._repainted(sheet, picture)
-        if base not in self._edited:
+        if base in self._edited:
+            name = self._name(self._edited[base])
+        else:
+            *_, name = unique([*explorer.pictures, f"{self._name(base)}, edited"])
             # Known before the explorer shows it, so that it is not taken for one more original.
             self._edited[base] = len(explorer.pictures)
-        name = f"{self._name(base)}, edited"
-        self._edited[base] = explorer.put_picture(name, image, show=current, outdated=lambda: self.pad.outdated)
+        explorer.put_picture(name, image, show=current, outdated=lambda: self.pad.outdated)
 
     def _repainted(self, sheet: _Sheet, picture: Picture) -> object:
         return self._explorer.engine.repaint(sheet.given, picture)

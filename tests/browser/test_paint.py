@@ -245,7 +245,7 @@ def test_in_voila_a_stroke_changes_canvas_scores_and_heatmap(serve, page, consol
     painted = (pixels(pad.canvas) == GREY).all(-1)
     assert painted[round(224 * 0.4), round(224 * 0.5)]
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.gcw-scores tbody tr')].some("
+        "() => [...document.querySelectorAll('.gcw-pad-scores tbody tr')].some("
         "(row) => Math.abs(row.dataset.after - row.dataset.before) > 0.01)",
         timeout=PATIENCE,
     )

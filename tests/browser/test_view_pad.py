@@ -177,8 +177,8 @@ def test_the_table_tells_before_after_and_the_change(pad_open):
         ["lynx", "<0.001", "<0.001", "0"],
     ]
     assert page.locator(".gcw-explained .gcw-label").inner_text() == "<b>tabby</b>"
-    line = page.locator(".gcw-line").first.bounding_box()
-    now, was = page.locator(".gcw-now").first.bounding_box(), page.locator(".gcw-was").first.bounding_box()
+    line = page.locator(".gcw-pad-line").first.bounding_box()
+    now, was = page.locator(".gcw-pad-now").first.bounding_box(), page.locator(".gcw-pad-was").first.bounding_box()
     assert now["width"] == pytest.approx(0.112 * line["width"], abs=1)
     assert was["x"] + was["width"] / 2 - line["x"] == pytest.approx(0.383 * line["width"], abs=1.5)
     receive(page, scores={"rows": rows[:1], "explained": "Egyptian cat"})
@@ -190,7 +190,7 @@ def test_the_table_tells_before_after_and_the_change(pad_open):
 def test_before_there_are_scores_it_says_so(pad_open):
     page = pad_open()
     expect(page.get_by_text("scores are being computed")).to_be_visible()
-    expect(page.locator(".gcw-scores")).to_be_hidden()
+    expect(page.locator(".gcw-pad-scores")).to_be_hidden()
     expect(page.get_by_role("group", name="Occlusion map")).to_be_hidden()
 
 
@@ -226,7 +226,7 @@ def test_an_occlusion_map_is_asked_for_counted_stopped_and_shown(pad_open):
     receive(page, task={"total": 169, "done": None}, occlusion=shown)
     picture = page.get_by_role("img", name="Occlusion map. warm: it drops. rank correlation: +0.62")
     expect(picture).to_be_visible()
-    page.wait_for_function("document.querySelector('.gcw-occlusion').naturalWidth === 7")
+    page.wait_for_function("document.querySelector('.gcw-pad-occlusion').naturalWidth === 7")
     expect(group).to_contain_text("rank correlation: +0.62")
     receive(page, occlusion={})
     expect(picture).to_be_hidden()

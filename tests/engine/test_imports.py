@@ -110,6 +110,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "render",
         "targets",
         "widget.paint",
+        "widget.pictures",
         "widget.words",
     ),
     "widget.explorer": (

@@ -197,6 +197,17 @@ def test_before_and_after_are_two_pictures_of_the_explorer(make):
     assert (pad.showing, widget.image_index) == ("after", 2)
 
 
+def test_a_picture_of_the_users_that_is_called_edited_is_left_alone(make):
+    widget = make(images={"left": red_left(), "left, edited": greenish()})
+    pad = widget.paint()
+    pad.stroke((1, 1))
+    assert pad.wait(PATIENCE)
+    pad.stroke((3, 3))
+    assert pad.wait(PATIENCE)
+    assert list(widget.pictures) == ["left", "left, edited", "left, edited (2)"]
+    assert torch.equal(widget.pictures["left, edited"], greenish())
+
+
 def test_the_original_can_be_chosen_after_all_was_undone(make):
     widget = make()
     pad = widget.paint()

@@ -69,20 +69,20 @@ function scoresPart() {
   const heads = ["class", "", "before", "after", "change"].map((word) =>
     word ? h("th", { scope: "col" }, word) : h("td", {}),
   );
-  const element = h("table", { class: "gcw-scores", "aria-label": "Scores before and after painting" }, h("thead", {}, h("tr", {}, ...heads)), body);
+  const element = h("table", { class: "gcw-pad-scores", "aria-label": "Scores before and after painting" }, h("thead", {}, h("tr", {}, ...heads)), body);
   const wait = h("p", { class: "gcw-caption" }, "scores are being computed");
   const rowOf = () => {
-    const now = h("span", { class: "gcw-now" });
-    const was = h("span", { class: "gcw-was" });
-    const cells = ["gcw-value", "gcw-value", "gcw-value gcw-change"].map((name) => h("td", { class: name }));
+    const now = h("span", { class: "gcw-pad-now" });
+    const was = h("span", { class: "gcw-pad-was" });
+    const cells = ["gcw-value", "gcw-value", "gcw-value gcw-pad-change"].map((name) => h("td", { class: name }));
     const label = h("th", { scope: "row", class: "gcw-label" });
-    const track = h("td", { class: "gcw-paired", "aria-hidden": "true" }, h("span", { class: "gcw-line" }, now, was));
+    const track = h("td", { class: "gcw-pad-bars", "aria-hidden": "true" }, h("span", { class: "gcw-pad-line" }, now, was));
     const row = h("tr", {}, label, track, ...cells);
     return { row, label, now, was, cells };
   };
   let rows = [];
   return {
-    element: h("div", { class: "gcw-scored" }, element, wait),
+    element: h("div", { class: "gcw-pad-scored" }, element, wait),
     show(scores) {
       const given = scores?.rows ?? [];
       element.hidden = given.length === 0;
@@ -115,10 +115,10 @@ function occlusionPart({ model, signal }) {
   const button = h("button", { class: "gcw-button", type: "button" });
   const bar = h("progress", { class: "gcw-progress", "aria-label": "passes done" });
   const words = h("span", { class: "gcw-words" });
-  const picture = h("img", { class: "gcw-occlusion", hidden: true });
-  const sentences = h("div", { class: "gcw-sentences" });
-  const head = h("div", { class: "gcw-occlusion-head" }, button, bar, words);
-  const element = h("div", { class: "gcw-occluded", role: "group", "aria-label": "Occlusion map", hidden: true }, head, picture, sentences);
+  const picture = h("img", { class: "gcw-pad-occlusion", hidden: true });
+  const sentences = h("div", { class: "gcw-pad-sentences" });
+  const head = h("div", { class: "gcw-pad-occlusion-head" }, button, bar, words);
+  const element = h("div", { class: "gcw-pad-occluded", role: "group", "aria-label": "Occlusion map", hidden: true }, head, picture, sentences);
   let running = false;
   let shown = null;
   let address = "";
