@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from gradcam_widget.widget.panels import (
     close_all,
 )
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
+from gradcam_widget.widget.pixels import MOST_ZOOM, encode_pixels
 from gradcam_widget.widget.selection import Selection, coverage
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
 from gradcam_widget.widget.words import (
@@ -104,6 +105,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         probe: (row, column) of the cell of the map that is kept under the probe, or None; the bars are then in the
             order of what the channels add there. It is None again when another layer is shown.
         threshold, show_box, box: where the evidence lies; see `gradcam_widget.widget.selection.Selection`.
+        zoom: how much a map at the picture's pixels (GuidedGradCAM, GuidedBackprop) is enlarged, 1 to 32.
         panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
         comparison: the `Comparison` on show: ``first``, ``second`` and ``contrast``, an `Explanation` each; None
@@ -131,6 +133,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
     children: tuple[ipywidgets.Widget, ...]
     panels = Panels()
     scale = _Setting("picture")
+    zoom = _Setting(1.0)
     compare_target = traitlets.Any(None, allow_none=True)
     comparison = traitlets.Instance(Comparison, allow_none=True, read_only=True)
     explanation = traitlets.Instance(Explanation, allow_none=True, read_only=True)
@@ -191,8 +194,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._state = State(
             Offer(
                 pictures=names,
-                # The view draws maps at layer size; the guided methods make theirs at the picture's pixels.
-                methods=tuple(row.name for row in METHODS.values() if "guided" not in row.needs),
+                methods=tuple(METHODS),
                 colormaps=sequential,
                 diverging=diverging,
                 layers=self._layer_names,
@@ -231,6 +233,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._canvas.on_cure(self._on_canvas_cure)
         self._canvas.on_activations(self._on_canvas_activations)
         self._canvas.observe(self._on_canvas_scale, names="scale")
+        self._canvas.observe(self._on_canvas_zoom, names="zoom")
+        self.observe(self._on_own_zoom, names="zoom")
         self._canvas.observe(self._on_canvas_channel, names="channel")
         self.observe(self._on_own_channel, names="channel")
         self.observe(self._on_own_panels, names="panels")
@@ -453,6 +457,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
                 "name": view.method,
                 "weights": METHODS[view.method].meaning,
                 "terms": _terms_of(METHODS[view.method]),
+                **({"pixels": True} if explanation.guided is not None else {}),
             },
             cam=_array(explanation.signed_cam if view.evidence == "signed" else explanation.cam),
             alpha=_array(explanation.alpha),
@@ -484,6 +489,9 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             choices=choices,
             comparison=comparison,
         )
+        if explanation.guided is not None:
+            pixels = encode_pixels(_array(explanation.guided), self._canvas.revision + 1)
+            drawn = replace(drawn, pixels=pixels)
         off = self._off_at(layer, scene)
         message = self._without(drawn, off).message(self._canvas.revision + 1)
         return replace(drawn, scene=message, off=off)
@@ -507,7 +515,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             except Exception:
                 _log.debug("There is no other layer to go to", exc_info=True)
         target = getattr(explanation.target, "index", None)
-        lowest = float(explanation.signed_cam.min())
+        # A map at the pixels has no form that shows what speaks against.
+        lowest = float(explanation.signed_cam.min()) if explanation.guided is None else 0.0
         return cures_of(
             code,
             lowest=lowest,
@@ -572,9 +581,9 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if drawn is not self._drawn:
             # Signed evidence needs a table of another kind, which must come with it.
             new = self._drawn is None or self._drawn.view.evidence != drawn.view.evidence
-            self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None)
+            self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None, drawn.pixels)
             # The picture has gone; the widget need not keep a second copy.
-            self._drawn = drawn = replace(drawn, picture=None)
+            self._drawn = drawn = replace(drawn, picture=None, pixels=None)
             self._pick_anew(drawn)
             self._spent, self._job_seconds = Passes(), 0.0
 
@@ -736,10 +745,11 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         """The map of the question on show at another layer; None where there is none, or only for more passes."""
         if not _is_quick(METHODS[drawn.view.method]) or len(layer.shape) != 3:
             return None
+        view = replace(drawn.view, layer=layer.name)
+        if "guided" in METHODS[view.method].needs:
+            view = replace(view, method="GradCAM")  # the same map of the layer, without a pass to the pixels
         try:
-            explanation, _ = self._explain(
-                self._input(drawn.view.image_index), replace(drawn.view, layer=layer.name)
-            )
+            explanation, _ = self._explain(self._input(drawn.view.image_index), view)
         except Exception:
             # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
             _log.debug("There is no map at %s", layer.name, exc_info=True)
@@ -887,6 +897,23 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             self._canvas.channel = self.channel
             self._on_controls_reject(error)
 
+    @traitlets.validate("zoom")
+    def _validate_zoom(self, proposal: Any) -> float:
+        value = proposal["value"]
+        if isinstance(value, Real) and not isinstance(value, bool) and 1 <= float(value) <= MOST_ZOOM:
+            return float(value)
+        raise SettingError(f"zoom: expected a number from 1 (the whole picture) to {MOST_ZOOM}; got {value!r}")
+
+    def _on_own_zoom(self, change: Any) -> None:
+        self._canvas.zoom = change["new"]
+
+    def _on_canvas_zoom(self, change: Any) -> None:
+        try:
+            self.zoom = change["new"]
+        except Exception as error:
+            self._canvas.zoom = self.zoom
+            self._on_controls_reject(error)
+
     def _on_canvas_scale(self, change: Any) -> None:
         if change["new"] == self._state.scale:
             return
@@ -1001,6 +1028,7 @@ class _Drawn:
     choices: Choices
     off: tuple[int, ...] = ()  # the channels that are left out
     comparison: Comparison | None = None
+    pixels: dict[str, Any] | None = None
 
 
 class _NotFiniteError(ValueError):
@@ -1038,6 +1066,8 @@ def _is_quick(method: Method) -> bool:
 
 def _terms_of(method: Method) -> str | None:
     """What a channel adds to the map of a method: see `Scene.method`."""
+    if "guided" in method.needs:
+        return None  # the picture on show is not the sum of its channels
     if method.terms is not None:
         return "own"
     return "weight" if method.alpha == "weight" else None

@@ -89,6 +89,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "widget.labels": ("targets", "widget.state"),
     "widget.pictures": ("widget.wire",),
+    "widget.pixels": (),
     "widget.selection": (
         "ablation",
         "comparison",
@@ -128,6 +129,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.panels",
         "widget.labels",
         "widget.pictures",
+        "widget.pixels",
         "widget.selection",
         "widget.state",
         "widget.words",

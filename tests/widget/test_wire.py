@@ -224,7 +224,9 @@ def test_a_view_without_its_buffers_gets_everything_again(canvas: Canvas) -> Non
         browser_says(canvas, type="ready", complete=True)
         assert sent == []
         browser_says(canvas, type="ready", complete=False)
-    assert [set(message.state) for message in sent] == [{"tables", "picture", "scene", "notice", "task", "strip"}]
+    assert [set(message.state) for message in sent] == [
+        {"tables", "picture", "scene", "pixels", "notice", "task", "strip"}
+    ]
 
 
 def test_the_view_can_choose_a_target_and_say_nonsense(canvas: Canvas) -> None:

@@ -23,6 +23,7 @@ SCRIPTS = (
     "scale",
     "truth",
     "cures",
+    "pixels",
     "predictions",
     "strip",
     "status",
@@ -44,6 +45,7 @@ STYLES = (
     "table",
     "compare",
     "cures",
+    "pixels",
     "probe",
 )
 

@@ -93,6 +93,7 @@ function isComplete(model) {
   const arrays = scene.layer ? [scene.cam, scene.alpha, scene.contribution] : [];
   if (scene.compare?.alpha) arrays.push(scene.compare.alpha, scene.compare.cam, scene.compare.contrast);
   if (strip.layers) arrays.push(strip);
+  if (model.get("pixels")?.width) arrays.push(model.get("pixels"));
   return (
     (!picture.width || hasBytes(picture.data)) &&
     [...arrays, ...tables].every((part) => hasBytes(part?.data))

@@ -7,7 +7,7 @@
 function previewOf(scene, strip, layer) {
   if (!scene || !strip || !Number.isInteger(scene.question) || scene.question !== strip.question) return null;
   if (!layer?.rows) return null;
-  if (isComparing(scene)) return null; // the strip has one class's map, and the pictures beside it none
+  if (isComparing(scene) || scene.method.pixels) return null; // the strip has one class's map of the layer, and nothing else
   const { rows, cols, values, max, signed, shape } = layer;
   const share = signed ? (value) => (value - 128) / 127 : (value) => value / 255;
   const whole = rows === shape[1] && cols === shape[2];

@@ -75,6 +75,7 @@ function render({ model, el }) {
   picture.under.append(scale.element);
   const cures = curePart(parts, () => picture.canvas);
   picture.under.querySelector(".gcw-diagnosis").after(cures.element);
+  const pixels = pixelPart(parts, picture);
   const rescue = curePart(parts, () => picture.canvas);
   const status = statusPart();
   const task = taskPart(parts);
@@ -88,7 +89,7 @@ function render({ model, el }) {
   root.append(live);
   el.append(root);
 
-  let shown = { picture: null, scene: null };
+  let shown = { picture: null, scene: null, pixels: null };
   let wanted = null; // {name, scene}: the layer that was asked for last, and what the picture shows of it meanwhile
   let latest = 0;
   let latestStrip = 0;
@@ -112,6 +113,7 @@ function render({ model, el }) {
     const height = picture.resize(side, ratio);
     box.resize(ratio);
     compare.resize(width, ratio);
+    pixels.draw();
     channels.resize(wide ? rowsBeside(height) : 18, ratio);
     strip.resize();
     if (shown.scene) root.dataset.revision = shown.scene.revision;
@@ -280,6 +282,7 @@ function render({ model, el }) {
     const values = inLayer ? activationOf(channel) : null;
     if (!values && !picture.isLooking()) return;
     picture.look(values && { channel, values });
+    pixels.cover(Boolean(values));
     colour();
     picture.redraw();
   }
@@ -312,11 +315,13 @@ function render({ model, el }) {
     const nextScene = model.get("scene");
     const samePicture = shown.picture && shown.picture.data === nextPicture?.data;
     const sameScene = shown.scene && shown.scene.source === nextScene;
-    const [loadedPicture, loadedScene] = await Promise.all([
+    const nextPixels = model.get("pixels");
+    const [loadedPicture, loadedScene, loadedPixels] = await Promise.all([
       samePicture ? shown.picture : decodePicture(nextPicture),
       sameScene ? shown.scene : decodeScene(nextScene),
+      shown.pixels && shown.pixels.message === nextPixels ? shown.pixels : decodePixels(nextPixels),
     ]);
-    return { picture: loadedPicture, scene: loadedScene };
+    return { picture: loadedPicture, scene: loadedScene, pixels: loadedPixels };
   }
 
   function announce(before, now) {
@@ -348,6 +353,7 @@ function render({ model, el }) {
     compare.show(next.picture, next.scene);
     truth.show(next.scene);
     scale.show(next.scene);
+    pixels.show(next.pixels, sceneOnPicture(), next.picture?.name);
     status.show(next.scene?.status);
     markBehind();
     colour();
@@ -397,10 +403,11 @@ function render({ model, el }) {
   const listeners = [
     ["change:answered", onAnswer],
     ["change:picture change:scene change:notice change:task change:strip", requests.arrive],
-    ["change:picture change:scene change:notice change:tables", refreshSoon],
+    ["change:picture change:scene change:pixels change:notice change:tables", refreshSoon],
     ["change:activations", coalesced(refreshActivations)],
     ["change:channel", coalesced(() => signal.aborted || showChannel())],
     ["change:strip change:tables", coalesced(refreshStrip)],
+    ["change:zoom", () => signal.aborted || pixels.follow()],
     ["change:scale", coalesced(() => signal.aborted || rescale())],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
