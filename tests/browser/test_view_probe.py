@@ -132,6 +132,21 @@ def test_a_click_keeps_the_cell_and_the_bars_stay_with_it(view_open):
     assert page.get_by_label("Sort").input_value() == "|α|"
 
 
+def test_the_table_of_the_bars_has_what_the_channels_add_there(view_open):
+    page = view_open(small(probe=[1, 1]))
+    page.get_by_text("Bars as a table").click()
+    assert page.locator(".gcw-table th[scope=col]").all_inner_texts() == ["channel", "α", "contribution"]
+    receive(page, terms=terms())
+    expect(page.locator(".gcw-title")).to_contain_text("at cell (1, 1)")
+    heads = page.locator(".gcw-table th[scope=col]").all_inner_texts()
+    assert heads == ["channel", "adds at cell (1, 1)", "α", "contribution"]
+    rows = page.locator(".gcw-table tbody tr").all_inner_texts()
+    assert [row.split()[:2] for row in rows[:2]] == [["#4", "−0.800"], ["#0", "+0.500"]]
+    assert "6 channels, by what they add at the cell" in page.locator(".gcw-table caption").inner_text()
+    receive(page, probe=None)
+    expect(page.locator(".gcw-table th[scope=col]")).to_have_text(["channel", "α", "contribution"])
+
+
 def test_the_kernel_can_keep_and_free_a_cell(view_open):
     page = view_open(small(probe=[0, 2], terms={}))
     next_frame(page)

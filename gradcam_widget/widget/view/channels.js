@@ -279,7 +279,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
 
   function draw() {
     const palette = paletteOf(root);
-    table.show(scene, order, sort.value);
+    table.show(scene, order, sort.value, probed);
     scrollTo(first);
     if (!scene) return;
     const values = probed?.terms ?? scene.alpha;

@@ -14,11 +14,12 @@ function tablePart({ switches, signal }) {
   const element = h("details", { class: "gcw-table", hidden: true }, summary, room);
   room.dataset.lmSuppressShortcuts = "true";
 
-  let shown = null; // {scene, order, name}
+  let shown = null; // {scene, order, name, probed}
   let isWritten = false;
 
-  function columnsOf(scene) {
+  function columnsOf({ scene, probed }) {
     const columns = [
+      ...(probed ? [[`adds at cell (${probed.cell.join(", ")})`, (k) => signed(probed.terms[k])]] : []),
       ["α", (k) => signed(scene.alpha[k])],
       ["contribution", (k) => signed(scene.contribution[k])],
     ];
@@ -30,11 +31,11 @@ function tablePart({ switches, signal }) {
   function write() {
     if (isWritten || !element.open || !shown) return;
     isWritten = true;
-    const { scene, order, name } = shown;
-    const columns = columnsOf(scene);
+    const { scene, order, name, probed } = shown;
+    const columns = columnsOf(shown);
     const first = order.subarray(0, TABLE_ROWS);
     const all = order.length > first.length ? `${first.length} of ${order.length} channels` : plural(order.length, "channel");
-    caption.textContent = `Channel weights α ${aim(scene)} at ${scene.layer.name}: ${all}, by ${name}`;
+    caption.textContent = `Channel weights α ${aim(scene)} at ${scene.layer.name}: ${all}, by ${probed && name === "cell" ? "what they add at the cell" : name}`;
     head.replaceChildren(...["channel", ...columns.map(([title]) => title)].map((title) => h("th", { scope: "col" }, title)));
     const lineOf = (k) => h("tr", {}, h("th", { scope: "row" }, `#${k}`), ...columns.map(([, text]) => h("td", {}, text(k))));
     rows.replaceChildren(...Array.from(first, lineOf));
@@ -44,9 +45,10 @@ function tablePart({ switches, signal }) {
 
   return {
     element,
-    /** Takes the scene on show and its channels in order; `name`: what they are sorted by. */
-    show(scene, order, name) {
-      shown = scene && { scene, order, name };
+    /** Takes the scene on show and its channels in order; `name`: what they are sorted by; `probed`: {cell, terms}
+     *  where the bars are what the channels add at a cell, or null. */
+    show(scene, order, name, probed = null) {
+      shown = scene && { scene, order, name, probed };
       isWritten = false;
       element.hidden = !scene;
       write();
