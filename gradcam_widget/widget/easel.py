@@ -111,7 +111,7 @@ class _Easel:
             *_, name = unique([*explorer.pictures, f"{self._name(base)}, edited"])
             # Known before the explorer shows it, so that it is not taken for one more original.
             self._edited[base] = len(explorer.pictures)
-        explorer.put_picture(name, image, show=current, outdated=lambda: self.pad.outdated)
+        explorer.put_picture(name, image, like=base, show=current, outdated=lambda: self.pad.outdated)
 
     def _repainted(self, sheet: _Sheet, picture: Picture) -> object:
         return self._explorer.engine.repaint(sheet.given, picture)

@@ -321,13 +321,20 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         return dict(zip(self._state.offer.pictures, self._images, strict=True))
 
     def put_picture(
-        self, name: str, image: object, *, show: bool = True, outdated: Callable[[], bool] | None = None
+        self,
+        name: str,
+        image: object,
+        *,
+        like: int | None = None,
+        show: bool = True,
+        outdated: Callable[[], bool] | None = None,
     ) -> int:
         """Offer a picture under a name, in the place of the one that has it already.
 
         Args:
             name: of the picture.
             image: as in the class.
+            like: index of the picture that this one is a version of: its true class is the same. Else it has none.
             show: choose it, too, with one computation and one redraw.
             outdated: tells whether a newer picture waits already: what comes after the heatmap, which is the maps
                 at all other layers, is then left for that one.
@@ -352,6 +359,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
                 index = len(offer.pictures)
                 self._images.append(image)
                 self._state.offer = replace(offer, pictures=(*offer.pictures, given))
+            self._truths[index] = None if like is None else self._truths.get(like)
             self._outdated = outdated or _never
             try:
                 if show and index != self.image_index:

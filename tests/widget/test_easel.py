@@ -278,6 +278,18 @@ def test_another_class_of_the_explorer_is_marked(make):
     assert pad._view.scores["explained"] == "green"
 
 
+def test_an_edited_picture_has_the_true_class_of_its_original_and_another_picture_has_none(make):
+    widget = make(labels="green")
+    assert widget._canvas.scene["truth"]["label"] == "green"
+    pad = widget.paint()
+    pad.stroke((1, 1))
+    assert pad.wait(PATIENCE)
+    assert widget.image_index == 2
+    assert widget._canvas.scene["truth"]["label"] == "green"
+    widget.put_picture("left", greenish())
+    assert "truth" not in widget._canvas.scene
+
+
 def test_a_picture_can_be_put_in_the_place_of_another(make):
     widget = make()
     assert widget.put_picture("greenish", red_left()) == 1
