@@ -25,7 +25,7 @@ types: $(VENV)/.dev ## types: mypy, strict
 	$(BIN)/mypy
 
 zoo: $(VENV)/.test ## explain every architecture of torchvision and timm, and write docs/zoo.md
-	$(BIN)/python -m tests.zoo.zoo --write docs/zoo.md
+	$(BIN)/python -m tests.zoo.zoo --all --write docs/zoo.md
 
 parity: $(VENV)/.test ## compare with the peers, and write docs/parity.md
 	$(BIN)/python -m tests.parity.table --write docs/parity.md

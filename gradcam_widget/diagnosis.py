@@ -17,8 +17,8 @@ class Diagnosis:
     """What a reader must know about a map.
 
     Attributes:
-        code: for programs: "not_finite", "saturated", "no_gradient", "no_positive", "single_cell", "flat" or
-            "coarse".
+        code: for programs: "not_finite", "saturated", "no_gradient", "no_positive", "single_cell", "flat",
+            "rounding" or "coarse".
         sentence: for people, with what to do.
     """
 
@@ -33,6 +33,7 @@ def diagnose(
     dtype: torch.dtype,
     *,
     saturated: bool = False,
+    cancelled: bool = False,
 ) -> Diagnosis | None:
     """What a reader must know about a map, with what to do; None for a map that speaks for itself.
 
@@ -43,12 +44,19 @@ def diagnose(
         target: how the target is called.
         dtype: of the model.
         saturated: whether the target is a probability so near to 0 or 1 that it has hardly any gradient.
+        cancelled: whether the terms of the channels cancel out, so that rounding is left.
     """
     lowest, highest = (float(value) for value in signed_cam.aminmax())
     if not math.isfinite(highest - lowest):
         return Diagnosis(
             "not_finite",
             "The map has NaN or infinite values: the activations or gradients overflow at this layer.",
+        )
+    if cancelled:
+        return Diagnosis(
+            "rounding",
+            "The terms of the channels cancel out at this layer, as they do where a normalisation over the "
+            "channels reads it, so the map is rounding. Choose the layer after it, or GradCAM.",
         )
     influence = gradients() if highest <= 0 else None
     if influence is not None and not bool(influence.any()):

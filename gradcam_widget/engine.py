@@ -703,7 +703,7 @@ class GradCAM:
             raise ValueError(_NO_MAPS)
         skipped = 0
         for record in reversed(trace.records):
-            if record.maps()[0].numel() < 2:
+            if record.maps()[0].numel() < 2 or _is_side_head(trace, record):
                 continue
             influence = self._influence(key, trace, target, record)
             if influence is not None and bool(influence.any()):
@@ -801,6 +801,7 @@ class GradCAM:
                     name_target(target),
                     record.output.dtype,
                     saturated=_is_saturated(target, score),
+                    cancelled=method.cancels and smooth is None and _cancels(own),
                 ),
             )
 
@@ -897,6 +898,12 @@ _NO_MAPS = (
 )
 
 
+def _is_side_head(trace: Trace, record: Record) -> bool:
+    """Whether a record is class scores by place beside the way to the output, as of an auxiliary head."""
+    scores = trace.output[0]
+    return scores.ndim == 1 and record.shape[0] == scores.numel() > 1 and not trace.is_on_every_path(record)
+
+
 def _side(target: ClassLogit | None, output: Tensor, names: Sequence[str] | None) -> Target:
     """The target for a head with one score: class 1 is its positive side, class 0 the other if both have names."""
     if target is None:
@@ -908,11 +915,20 @@ def _side(target: ClassLogit | None, output: Tensor, names: Sequence[str] | None
     return BinaryLogit()
 
 
+_ROUNDING = 1e-4
+
+
 def _is_saturated(target: Target, score: float) -> bool:
     """Whether a probability is so near to 0 or 1 that it has hardly any gradient."""
     if isinstance(target, ClassLogProbability):
         return -score < _SATURATED
     return isinstance(target, ClassProbability) and min(score, 1 - score) < _SATURATED
+
+
+def _cancels(evidence: Evidence) -> bool:
+    """Whether sum_k g^k A^k is nothing but rounding beside its terms."""
+    terms = evidence.gradients() * evidence.activations()
+    return bool(terms.sum(0).abs().max() <= _ROUNDING * terms.abs().sum(0).max()) and bool(terms.any())
 
 
 def _probability(target: Target, output: Tensor) -> float | None:

@@ -189,11 +189,11 @@ def _kind_of_class(kind: type) -> Kind | None:
 
 
 def spatial_dimensions(model: nn.Module) -> int:
-    """How many spatial dimensions the model's input has, told by its first convolution; 2 where it has none."""
-    for module in model.modules():
-        if isinstance(module, conv._ConvNd):
-            return len(module.kernel_size)
-    return 2
+    """How many spatial dimensions the model's input has, told by its first convolution; 2 where it has none, and
+    where there are some along one axis beside others along two, which run over the channels, as in attention.
+    """
+    found = [len(module.kernel_size) for module in model.modules() if isinstance(module, conv._ConvNd)]
+    return 2 if not found or {1, 2} <= set(found) else found[0]
 
 
 def find_layout(

@@ -61,6 +61,8 @@ class Method:
         target: (target, output of one picture) -> the target explained instead, for methods that change it.
         terms: of some of those quantities, and of alpha, by name, -> (K, *grid), what each channel adds to the
             signed cam, where that is not alpha_k A^k.
+        cancels: whether the map rests on sum_k g^k A^k, which vanishes but for rounding where all paths from the
+            layer begin with a normalisation over the channels (Euler: such a function is homogeneous of degree 0).
     """
 
     name: str
@@ -71,6 +73,7 @@ class Method:
     source: str
     target: Callable[[Target, Tensor], Target] | None = None
     terms: Callable[..., Tensor] | None = None
+    cancels: bool = False
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
@@ -299,6 +302,7 @@ METHODS: dict[str, Method] = {
             _BACKWARD,
             "Draelos and Carin 2020, arXiv 2011.08891",
             terms=hirescam_terms,
+            cancels=True,
         ),
         Method(
             "LayerCAM",
@@ -335,6 +339,7 @@ METHODS: dict[str, Method] = {
             _BACKWARD,
             "pytorch-grad-cam",
             terms=eigengradcam_terms,
+            cancels=True,
         ),
         Method(
             "ShapleyCAM",

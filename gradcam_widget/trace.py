@@ -134,6 +134,10 @@ class Trace:
         among = {record.index: record for record in records}
         return next((among[index] for index in self._cuts(self.records[0]) if index in among), None)
 
+    def is_on_every_path(self, record: Record) -> bool:
+        """Whether every path from the output to the first feature map runs through a record."""
+        return record.index in self._cuts(self.records[0])
+
     @contextmanager
     def means_taken(self) -> Iterator[dict[int, Tensor]]:
         """The mean gradients (K,), by index, of the records that a backward pass inside runs through."""
@@ -320,7 +324,7 @@ class _Run:
         with undisturbed(model, self._state.modules):
             try:
                 for name, module in self._state.named:
-                    if name and not _pads(module.__class__):
+                    if name and not _is_no_layer(module.__class__):
                         handles.append(module.register_forward_hook(self._hook(name, kind_of(module, name))))
                 # Clones, because a model may work in place on its input and a leaf forbids that.
                 return select_output(self._call(model, tuple(leaf.clone() for leaf in self.leaves)), selector)
@@ -428,8 +432,8 @@ class _Run:
 
 
 @functools.lru_cache(1024)  # asked for every module of every trace
-def _pads(kind: type) -> bool:
-    return issubclass(kind, _PADDINGS)
+def _is_no_layer(kind: type) -> bool:
+    return issubclass(kind, (*_PADDINGS, nn.Flatten))  # a flattened map is the earlier layer's
 
 
 @functools.lru_cache(1024)

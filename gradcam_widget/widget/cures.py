@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["Cure", "as_message", "cures_of", "is_cured_by_layer"]
 
-_ELSEWHERE = ("not_finite", "no_gradient", "no_positive", "single_cell", "flat")
+_ELSEWHERE = ("not_finite", "no_gradient", "no_positive", "single_cell", "flat", "rounding")
 _LAST = {
     "single_cell": "Go to the last layer with several cells",
     "no_positive": "Go to the last layer, which has some",

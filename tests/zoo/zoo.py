@@ -67,9 +67,8 @@ def entries(*, everything: bool) -> Iterator[Entry]:
         weights = torchvision.models.get_model_weights(name).DEFAULT
         if everything or weights.meta["num_params"] <= _MOST_PARAMETERS:
             size = 299 if name == "inception_v3" else max(224, *weights.meta.get("min_size", (1, 1)))
-            crop = getattr(weights.transforms(), "crop_size", [size])[0]
-            fixed = name.startswith(("vit_", "maxvit"))
-            yield Entry("torchvision", name, crop if fixed else size)
+            fixed = name.startswith(("vit_", "maxvit"))  # whatever size their best weights were trained at
+            yield Entry("torchvision", name, 224 if fixed else size)
     for line in FAMILIES.read_text().splitlines():
         if line and not line.startswith("#"):
             _, name, size = line.split()
