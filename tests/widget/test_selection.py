@@ -320,6 +320,26 @@ def test_a_method_that_cannot_say_what_a_channel_adds_says_so(
         widget.channels_off = (0,)
 
 
+@pytest.mark.parametrize("method", ["GuidedGradCAM", "GuidedBackprop"])
+def test_maps_at_the_pixels_are_no_sum_over_channels_and_none_is_left_out(
+    make: Callable[..., GradCAMWidget], method: str
+) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)
+    ).eval()
+    widget = make(model, torch.rand(3, 8, 8), layer="1")
+    widget.channels_off = (0, 3)
+    widget.method = method
+    assert (widget.channels_off, widget._canvas.scene["off"]) == ((), "")
+    assert widget._canvas.scene["method"]["terms"] is None
+    with pytest.raises(traitlets.TraitError, match=f"{method} does not say what a single channel adds"):
+        widget.channels_off = (0,)
+    widget.method = "GradCAM"
+    widget.channels_off = (0,)
+    assert widget.channels_off == (0,)
+
+
 def test_ablate_asks_the_model_and_shows_its_answer_until_the_next_scene(widget: GradCAMWidget) -> None:
     # The means are (0.5, 0.25), the scores (2.5, 1, -0.75); without green (2, 0, -0.5).
     widget.channels_off = (1,)
