@@ -21,6 +21,14 @@ window.heard = [];
 for (const name of ["mousedown", "mousemove", "mouseup", "mouseout"]) {
   canvas.addEventListener(name, () => { window.heard.push(name); if (name === "mousedown") canvas.focus(); });
 }
+for (const name of ["touchstart", "touchmove", "touchend"]) {
+  const touch = (event) => {
+    window.heard.push(`${name} ${event.touches.length}`);
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  };
+  canvas.addEventListener(name, touch, { passive: false });
+}
 const turn = (event) => { window.heard.push("wheel"); event.preventDefault(); };
 canvas.addEventListener("wheel", turn, { passive: false });
 canvas.addEventListener("keydown", (event) => {
@@ -49,8 +57,8 @@ def state(**changes):
 def pad_open(browser):
     pages, errors = [], []
 
-    def open_page(sent=None, *, width=1100, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
+    def open_page(sent=None, *, width=1100, scheme="light", touch=False):
+        page = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme, has_touch=touch)
         pages.append(page)
         page.on("pageerror", lambda error: errors.append(str(error)))
         html = PAGE.replace('class="gradcam-widget"', 'class="gradcam-widget gradcam-pad"') % {
@@ -132,6 +140,28 @@ def test_no_key_is_swallowed_and_none_leaks(pad_open):
     assert page.evaluate("document.activeElement.id") == "next"
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement !== document.querySelector('canvas.gradcam-paint')")
+
+
+def test_one_finger_paints_and_two_fingers_are_the_pages(pad_open):
+    page = pad_open(touch=True)
+    x, y = middle(page)
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [{"x": px, "y": py, "id": number} for number, (px, py) in enumerate(places)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (x, y))
+    touch("touchMove", (x + 30, y))
+    touch("touchEnd")
+    heard = page.evaluate("heard")
+    assert heard[0] == "touchstart 1"
+    assert "touchmove 1" in heard
+    assert heard[-1] == "touchend 0"
+    page.evaluate("heard.length = 0")
+    touch("touchStart", (x, y), (x + 40, y))
+    assert "touchstart 2" not in page.evaluate("heard")
+    touch("touchEnd")
 
 
 def test_a_press_does_not_make_the_page_jump(pad_open):
