@@ -230,6 +230,74 @@ def test_keys_and_wheel_belong_to_the_page_and_hovering_costs_nothing(open_pad, 
     assert notebook.cells() == cells
 
 
+SLOW = """import time, torch
+from gradcam_widget import GradCAMWidget
+
+class Slow(torch.nn.Module):
+    class_names = ("red", "green", "blue")
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 1, bias=False)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
+    def forward(self, x):
+        time.sleep(0.4)
+        return self.conv(x).mean((2, 3)) * 9
+
+w = GradCAMWidget(Slow().eval(), {"black": torch.zeros(3, 64, 64)}, panels=["heatmap", "paint"],
+                  transform=type("Plain", (), {"mean": (0, 0, 0), "std": (1, 1, 1)}), target="red")
+pad = w.paint()
+pad.fill, pad.colour, pad.size = "colour", "#ff0000", 3
+w"""
+
+
+def test_with_a_slow_model_strokes_appear_at_once_and_the_last_picture_wins(
+    lab, lab_page, page, messages, console
+):
+    write_notebook(lab.root / "paint-slow.ipynb", SLOW, *["pass"] * 8)
+    notebook = lab_page("paint-slow.ipynb").run_all()
+    assert notebook.errors() == []
+    pad = Pad(page)
+    expect(pad.table.locator("tbody tr")).to_have_count(3, timeout=PATIENCE)
+    pad.canvas.scroll_into_view_if_needed()
+    messages.clear()
+    box = pad.canvas.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 100)
+    page.mouse.down()
+    for step in range(1, 41):
+        page.mouse.move(box["x"] + 20 + 10 * step, box["y"] + 100)
+        page.wait_for_timeout(20)
+    page.mouse.up()
+    pad.named(1)
+    red = (pixels(pad.canvas) == [255, 0, 0, 255]).all(-1)
+    row = round(100 / box["height"] * 64)
+    # Red makes the map, which was empty, tell something: a sentence goes, and what stands below it would jump.
+    assert red[row, 4 : int((20 + 400) / box["width"] * 64) - 1].all(), "the line has gaps, or a step"
+    assert pad.canvas.bounding_box()["y"] == pytest.approx(box["y"], abs=1)
+    share = red.mean()
+    # logits (9 share, 0, 0)
+    wanted = np.exp(9 * share) / (np.exp(9 * share) + 2)
+    for _ in range(200):
+        if abs(pad.scores()["red"][1] - wanted) < 1e-4:
+            break
+        page.wait_for_timeout(50)
+    assert pad.scores()["red"][1] == pytest.approx(wanted, abs=1e-4)
+    page.wait_for_timeout(500)
+    computed = [message for message in messages.carrying("scene") if message.data["state"]["scene"]]
+    assert 1 <= len(computed) <= 10, "forty moves are few computations"
+
+    # An occlusion map counts its passes, and Cancel works at once.
+    group = pad.root.get_by_role("group", name="Occlusion map")
+    group.get_by_role("button", name="Occlusion map").click()
+    group.get_by_role("button", name="Cancel").click()
+    expect(group.get_by_role("button", name="Occlusion map")).to_be_visible(timeout=PATIENCE)
+    expect(group).to_contain_text(re.compile(r"^Occlusion map\d+ passes$"))
+    pad.root.get_by_role("button", name="Reset", exact=True).click()
+    pad.named(0)
+    assert (pixels(pad.canvas) == [0, 0, 0, 255]).all()
+    assert console.errors() == []
+
+
 def test_in_voila_a_stroke_changes_canvas_scores_and_heatmap(serve, page, console, demo, tensor):
     server = serve("voila")
     write_notebook(server.root / "paint.ipynb", SHOW, OTHER)

@@ -39,6 +39,27 @@ function guardCanvas(container, undo, signal) {
   }
 }
 
+/** The element that scrolls what is around another one. */
+function scrollerOf(element) {
+  for (let at = element.parentElement; at; at = at.parentElement) {
+    if (/auto|scroll/.test(getComputedStyle(at).overflowY) && at.scrollHeight > at.clientHeight) return at;
+  }
+  return document.scrollingElement;
+}
+
+/** Keeps the pad where it is on the screen while a hand is on it. What is painted changes what stands above it,
+ *  such as the sentence about an empty map, and a stroke must not jump for that. */
+function holdStill(container, outer) {
+  const distance = () => container.getBoundingClientRect().top - outer.getBoundingClientRect().top;
+  let before = distance();
+  return new ResizeObserver(() => {
+    const now = distance();
+    const moved = now - before;
+    before = now;
+    if (moved && container.matches(":hover, :focus-within")) scrollerOf(container).scrollTop += moved;
+  });
+}
+
 /** A canvas is a picture with a name; it is no stop on the way of Tab. Controls get the names they lack. */
 function nameParts(container, label) {
   for (const canvas of container.querySelectorAll(PAINT)) {
@@ -195,6 +216,8 @@ function render({ model, el }) {
     if (!container) return;
     const ready = () => { adopt(container); nameParts(container, label()); };
     ready();
+    const outer = container.parentElement?.closest(".gradcam-widget");
+    if (outer) observe(holdStill(container, outer), outer);
     guardCanvas(container, () => model.send({ type: "undo" }), signal);
     observe(new MutationObserver((records) => {
       if (records.some((record) => !root.contains(record.target))) ready();
