@@ -124,6 +124,14 @@ class Gradients:
             return known.means
         start = self._start(trace, missing, known.gradients)
         wanted = _between(trace, start, missing, known.means)
+        if sum(record.output.nbytes for record in wanted) <= _LITTLE:
+            with trace.backward():
+                found = _grad(*_root(trace, target, start, known), [record.output for record in wanted])
+            for record, gradient in zip(wanted, found, strict=True):
+                known.add(record, gradient)
+                known.add_mean(record, None if gradient is None else record.mean(gradient))
+            self._keep(place, known)
+            return known.means
         # A pass runs only through what lies above one of its inputs. The means are taken as it goes by; beside the
         # ends only that gradient is kept from which a later pass can go on to what lies below.
         ends = trace.lowest(wanted)
@@ -227,6 +235,8 @@ def _root(trace: Trace, target: Target, start: Record | None, known: _Known) -> 
     return (scalar(target, trace), None) if start is None else (start.output, known.gradients[start.index])
 
 
+_LITTLE = 2**20
+"""Bytes of gradients, as of a last stage, that are kept sooner than a plan is made how to do without."""
 _FEWEST = 4
 """Targets for which a batch is worth its while."""
 _MOST = 32

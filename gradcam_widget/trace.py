@@ -130,7 +130,9 @@ class Trace:
         return {record.index for record in records if not self._below[record.index] & wanted}
 
     def cut(self, records: Sequence[Record]) -> Record | None:
-        """The deepest of some records that cuts the first feature map off from the output."""
+        """The deepest of some records that cuts the first feature map off from the output; None with that itself."""
+        if records[0].index == 0:
+            return None
         among = {record.index: record for record in records}
         return next((among[index] for index in self._cuts(self.records[0]) if index in among), None)
 
