@@ -228,6 +228,9 @@ class Canvas(anywidget.AnyWidget):
             in the message of its scene, in addition to its 10 kB: as many bytes as the PNG takes, some 100 kB for
             a picture of 224 x 224.
         zoom: how much that map is enlarged, 1 for the whole picture. The browser changes it on its own.
+        class_table: whether the table of classes and channels is open. The browser changes it on its own.
+        classes: that table, or {}: `ClassChannels.message`, or {"revision", "note"} where there cannot be one.
+            Sent after its scene, and only while the table is open.
         notice: an error in words, or {}; see `Notice`.
         task: many passes that the map asked for needs, or {}; see `Task`. While there is one, the scene on show is
             that of an earlier question. The view answers {"type": "compute"} or {"type": "cancel"}.
@@ -268,6 +271,8 @@ class Canvas(anywidget.AnyWidget):
     scene = traitlets.Dict().tag(sync=True)
     pixels = traitlets.Dict().tag(sync=True)
     zoom = traitlets.Float(1.0).tag(sync=True)
+    class_table = traitlets.Bool(False).tag(sync=True)
+    classes = traitlets.Dict().tag(sync=True)
     notice = traitlets.Dict().tag(sync=True)
     task = traitlets.Dict().tag(sync=True)
     strip = traitlets.Dict().tag(sync=True)
@@ -464,7 +469,7 @@ class Canvas(anywidget.AnyWidget):
         """Tell those who listen what a view asks."""
         if content.get("type") == "ready" and not content.get("complete", True):
             # Some front ends lose the binary parts of a view's first state.
-            self.send_state(["tables", "picture", "scene", "pixels", "notice", "task", "strip"])
+            self.send_state(["tables", "picture", "scene", "pixels", "classes", "notice", "task", "strip"])
         elif content.get("type") == "target" and isinstance(content.get("index"), int):
             for callback in tuple(self._on_target):
                 callback(content["index"])

@@ -30,6 +30,7 @@ from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thumbnail, encode_picture
+from gradcam_widget.widget.class_channels import ClassChannels, strongest
 from gradcam_widget.widget.controls import Choices, Controls
 from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
 from gradcam_widget.widget.labels import true_classes
@@ -106,6 +107,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             order of what the channels add there. It is None again when another layer is shown.
         threshold, show_box, box: where the evidence lies; see `gradcam_widget.widget.selection.Selection`.
         zoom: how much a map at the picture's pixels (GuidedGradCAM, GuidedBackprop) is enlarged, 1 to 32.
+        class_table: whether the table "Classes and channels" is open; ``class_channels()`` gives its numbers.
         panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
         comparison: the `Comparison` on show: ``first``, ``second`` and ``contrast``, an `Explanation` each; None
@@ -134,6 +136,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
     panels = Panels()
     scale = _Setting("picture")
     zoom = _Setting(1.0)
+    class_table = _Setting(False)
     compare_target = traitlets.Any(None, allow_none=True)
     comparison = traitlets.Instance(Comparison, allow_none=True, read_only=True)
     explanation = traitlets.Instance(Explanation, allow_none=True, read_only=True)
@@ -233,6 +236,8 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._canvas.on_cure(self._on_canvas_cure)
         self._canvas.on_activations(self._on_canvas_activations)
         self._canvas.observe(self._on_canvas_scale, names="scale")
+        self._canvas.observe(self._on_canvas_class_table, names="class_table")
+        self.observe(self._on_own_class_table, names="class_table")
         self._canvas.observe(self._on_canvas_zoom, names="zoom")
         self.observe(self._on_own_zoom, names="zoom")
         self._canvas.observe(self._on_canvas_channel, names="channel")
@@ -305,6 +310,52 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             if not self._outdated():
                 self._reach_all_layers()
                 self._fill_strip()
+                self._fill_classes()
+
+    def class_channels(self, classes: int = 5, channels: int = 12) -> ClassChannels:
+        """The channel weights of the likeliest classes at the layer on show, where they are strongest.
+
+        The numbers of the table "Classes and channels", whether it is open or not.
+
+        Args:
+            classes: how many; the class on show is added where it is not among them.
+            channels: how many: those with the largest weight of any of these classes.
+
+        Raises:
+            ValueError: where the model gives no classes, or the method needs many passes for each of them.
+            RuntimeError: while no map is on show.
+        """
+        self._check_open()
+        for name, value in {"classes": classes, "channels": channels}.items():
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}: expected a positive int; got {value!r}")
+        with self._lock:
+            drawn = self._drawn
+            if drawn is None:
+                raise RuntimeError("There is no map, so that there are no classes to compare at its layer")
+            row = METHODS[drawn.view.method]
+            if row.many_passes:
+                raise ValueError(f"{row.name} needs {row.passes}, for each class. Choose GradCAM.")
+            image, layer = self._input(drawn.view.image_index), drawn.explanation.layer
+            labels = drawn.choices.classes
+            if not labels:
+                raise ValueError("The model's output is no list of classes.")
+            shown = predictions_of(self.engine.predict(image), labels, int(classes))
+            wanted = [prediction.index for prediction in shown]
+            if drawn.choices.target is not None and drawn.choices.target not in wanted:
+                wanted.append(drawn.choices.target)
+            method = "GradCAM" if "guided" in row.needs else row.name  # whose weights those are
+            found = self.engine.explain_targets(image, wanted, layer, method)
+            alphas = np.stack([_array(explanation.alpha) for explanation in found])
+            columns = strongest(alphas, int(channels))
+            return ClassChannels(
+                layer=layer.name,
+                method=drawn.view.method,
+                classes=tuple(wanted),
+                labels=tuple(labels[index] for index in wanted),
+                channels=columns,
+                alpha=alphas[:, list(columns)],
+            )
 
     def compute(self) -> None:
         """Run the many passes that the chosen method needs, wait for them, and draw the map.
@@ -749,6 +800,19 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._canvas.show_strip(thumbnails, drawn.view.evidence, drawn.scene["question"])
         self._strip_of = question
 
+    def _fill_classes(self) -> None:
+        """Show the table of classes and channels, where it is open and not on show. The scene is drawn already."""
+        revision = self._canvas.base
+        waits = self._drawn is None or self._failure or self._unpaid or not self.class_table
+        if waits or self._canvas.classes.get("revision") == revision:
+            return
+        try:
+            self._canvas.classes = self.class_channels().message(revision)
+        except Exception as error:
+            # Nothing that was asked for has failed; the table says why it is empty.
+            _log.debug("There is no table of classes", exc_info=True)
+            self._canvas.classes = {"revision": revision, "note": str(error)}
+
     def _map_at(self, layer: Layer, drawn: _Drawn) -> NDArray[Any] | None:
         """The map of the question on show at another layer; None where there is none, or only for more passes."""
         if not _is_quick(METHODS[drawn.view.method]) or len(layer.shape) != 3:
@@ -904,6 +968,21 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         except Exception as error:
             self._canvas.channel = self.channel
             self._on_controls_reject(error)
+
+    @traitlets.validate("class_table")
+    def _validate_class_table(self, proposal: Any) -> bool:
+        if not isinstance(proposal["value"], bool):
+            raise SettingError(f"class_table: expected True or False; got {proposal['value']!r}")
+        return bool(proposal["value"])
+
+    def _on_own_class_table(self, change: Any) -> None:
+        self._canvas.class_table = change["new"]
+        with self._lock:
+            if not self._closed:
+                self._fill_classes()
+
+    def _on_canvas_class_table(self, change: Any) -> None:
+        self.class_table = change["new"]
 
     @traitlets.validate("zoom")
     def _validate_zoom(self, proposal: Any) -> float:

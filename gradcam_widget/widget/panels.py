@@ -52,6 +52,7 @@ PANELS: dict[str, Panel] = {
         Panel("alpha", "through which channels: the channel weights as bars"),
         Panel("predictions", "what the model says: its likeliest classes"),
         Panel("layers", "at which depth: the map at every layer"),
+        Panel("classes", "which classes share a channel: a table of their weights, to be opened"),
         Panel("paint", "what if: the picture, to be painted on", build=_paint, default=False),
     )
 }

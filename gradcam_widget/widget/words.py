@@ -40,14 +40,14 @@ def classes_of(scores: Tensor, names: tuple[str, ...] | None) -> tuple[str, ...]
     return class_labels(names, scores.numel() if scores.ndim == 1 else 0)
 
 
-def predictions_of(scores: Tensor, labels: Sequence[str]) -> tuple[Prediction, ...]:
+def predictions_of(scores: Tensor, labels: Sequence[str], count: int = _PREDICTIONS) -> tuple[Prediction, ...]:
     """The most probable classes, the most probable first."""
     if not labels:
         return ()
     values = probabilities(scores.reshape(-1))
     if scores.numel() == 1 and len(labels) == 2:
         values = torch.cat([1 - values, values])
-    best, indices = values.topk(min(_PREDICTIONS, values.numel()))
+    best, indices = values.topk(min(count, values.numel()))
     return tuple(
         Prediction(index, labels[index], value)
         for value, index in zip(best.tolist(), indices.tolist(), strict=True)

@@ -90,6 +90,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.labels": ("targets", "widget.state"),
     "widget.pictures": ("widget.wire",),
     "widget.pixels": (),
+    "widget.class_channels": ("widget.wire",),
     "widget.selection": (
         "ablation",
         "comparison",
@@ -124,6 +125,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "render",
         "targets",
         "widget.canvas",
+        "widget.class_channels",
         "widget.controls",
         "widget.cures",
         "widget.panels",

@@ -24,6 +24,7 @@ SCRIPTS = (
     "truth",
     "cures",
     "pixels",
+    "classes",
     "predictions",
     "strip",
     "status",
@@ -46,6 +47,7 @@ STYLES = (
     "compare",
     "cures",
     "pixels",
+    "classes",
     "probe",
 )
 

@@ -76,6 +76,7 @@ function render({ model, el }) {
   const cures = curePart(parts, () => picture.canvas);
   picture.under.querySelector(".gcw-diagnosis").after(cures.element);
   const pixels = pixelPart(parts, picture);
+  const classes = classesPart(parts);
   const rescue = curePart(parts, () => picture.canvas);
   const status = statusPart();
   const task = taskPart(parts);
@@ -83,7 +84,7 @@ function render({ model, el }) {
   const panels = panelsPart({
     left: { heatmap: compare.element },
     right: { alpha: channels.element, predictions: h("div", {}, predictions.element, truth.element) },
-    below: { layers: strip.element },
+    below: { layers: strip.element, classes: classes.element },
   });
   root.prepend(notice.element, rescue.element, task.element, ...panels.elements, status.element);
   root.append(live);
@@ -130,6 +131,7 @@ function render({ model, el }) {
     colour();
     picture.blend();
     compare.blend();
+    classes.colour(contrastTable(model, shown.scene));
     colourStrip();
   }
 
@@ -276,6 +278,7 @@ function render({ model, el }) {
   function showChannel() {
     const kept = model.get("channel") ?? null;
     channels.mark(kept);
+    classes.mark();
     if (sceneOnPicture()?.isPreview) return; // the channels are those of another layer
     const channel = looked ?? kept;
     const inLayer = shown.scene && channel !== null && channel < shown.scene.alpha.length;
@@ -324,6 +327,16 @@ function render({ model, el }) {
     return { picture: loadedPicture, scene: loadedScene, pixels: loadedPixels };
   }
 
+  /** The table comes after its scene, and only while it is open. */
+  async function refreshClasses() {
+    const message = model.get("classes");
+    const next = await decodeClasses(message).catch((error) => {
+      console.error("gradcam_widget:", error);
+      return null;
+    });
+    if (!signal.aborted && message === model.get("classes")) classes.take(next);
+  }
+
   function announce(before, now) {
     if (!before || !now || before === now) return;
     const found = now.diagnosis ?? coverageSentence(now.coverage, now.evidence, Boolean(now.off));
@@ -353,6 +366,8 @@ function render({ model, el }) {
     compare.show(next.picture, next.scene);
     truth.show(next.scene);
     scale.show(next.scene);
+    classes.relate(next.scene);
+    classes.colour(contrastTable(model, next.scene));
     pixels.show(next.pixels, sceneOnPicture(), next.picture?.name);
     status.show(next.scene?.status);
     markBehind();
@@ -407,6 +422,8 @@ function render({ model, el }) {
     ["change:activations", coalesced(refreshActivations)],
     ["change:channel", coalesced(() => signal.aborted || showChannel())],
     ["change:strip change:tables", coalesced(refreshStrip)],
+    ["change:classes", coalesced(refreshClasses)],
+    ["change:class_table", () => signal.aborted || classes.show()],
     ["change:zoom", () => signal.aborted || pixels.follow()],
     ["change:scale", coalesced(() => signal.aborted || rescale())],
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
@@ -486,6 +503,7 @@ function render({ model, el }) {
   showPanels();
   refresh();
   refreshStrip();
+  refreshClasses();
   model.send({ type: "ready", complete: isComplete(model) });
 
   return () => {
