@@ -194,7 +194,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def floors(model: nn.Module, layers: list[str], rounds: int) -> dict[str, float]:
-    """How many times a bare autograd.grad one selection of a new class costs at three depths of a known picture."""
+    """How many times a bare autograd.grad a selection of a new class costs, at three depths, the picture known."""
     picture = torch.randn(1, 3, 224, 224)
     found = {}
     for where, layer in (("last", layers[-1]), ("middle", layers[len(layers) // 2]), ("first", layers[0])):

@@ -130,7 +130,7 @@ class Trace:
         return {record.index for record in records if not self._below[record.index] & wanted}
 
     def cut(self, records: Sequence[Record]) -> Record | None:
-        """The deepest of some records that cuts the first of all off from the output; None if that is among them."""
+        """The deepest of some records that cuts the first of all off; None if that is among them."""
         if records[0].index == 0:
             return None
         among = {record.index: record for record in records}
