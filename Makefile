@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types zoo bench parity screenshots clean help
+.PHONY: demo test lint types zoo bench feel parity screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -32,6 +32,10 @@ parity: $(VENV)/.test ## compare with the peers, and write docs/parity.md
 
 bench: $(VENV)/.test ## what selections cost beside the peers, into docs/benchmarks.md
 	$(BIN)/python benchmarks/selections.py --tables docs/benchmarks.md $(ARGS)
+
+feel: $(VENV)/.test ## from a choice to its pixels in JupyterLab: milliseconds, bytes, messages
+	@$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python benchmarks/feel.py $(ARGS)
 
 screenshots: $(VENV)/.test ## take the README's pictures from the running widget
 	@$(BIN)/python tests/browser/chromium.py

@@ -395,6 +395,7 @@ class Canvas(anywidget.AnyWidget):
         """Draw the scene on show with other channels left out. All that belongs to its base stays."""
         with self.hold_sync():
             self.scene = scene
+            self.answered = self._request
             self.ablation = {}
 
     def show_terms(self, values: NDArray[Any], first: int) -> None:

@@ -1,6 +1,7 @@
 """The pictures of the README, taken from the running widget: ``make screenshots``.
 
-The quickstart's widget in JupyterLab, light and dark, at 1120 px and two device pixels per CSS pixel.
+The quickstart's widget in JupyterLab, light and dark, and in Notebook 7, dark, at 1120 px and two device pixels
+per CSS pixel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import chromium
 from pages import Notebook
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,25 +22,38 @@ MARGIN = 5
 
 
 def main(target: Path, width: int = 1120) -> None:
-    """Write explorer-light.png and explorer-dark.png into a folder."""
+    """Write explorer-light.png and explorer-dark.png from JupyterLab and notebook7-dark.png into a folder."""
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=FLAGS)
+        take(browser, "lab", {target / "explorer-light.png": False, target / "explorer-dark.png": True}, width)
+        take(browser, "notebook", {target / "notebook7-dark.png": True}, width)
+        browser.close()
+
+
+def take(browser: Browser, kind: str, pictures: dict[Path, bool], width: int) -> None:
+    """Pictures of the quickstart's widget in a front end: file -> whether in the dark theme."""
+    with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "notebooks")
         root.mkdir()
         shutil.copy(ROOT / "notebooks" / "01_quickstart.ipynb", root)
-        server = Server("lab", root, Path(folder, "home")).start()
+        server = Server(kind, root, Path(folder, "home")).start()
         try:
-            browser = playwright.chromium.launch(executable_path=chromium.find(), args=FLAGS)
             page = browser.new_page(viewport={"width": 1700, "height": 1250}, device_scale_factor=2)
             notebook = Notebook(page, server, "01_quickstart.ipynb").open()
-            notebook.command("application:toggle-left-area")
+            if kind == "lab":
+                notebook.command("application:toggle-left-area")
             # The first code cell alone, so that the explorer is as a reader first meets it.
             page.locator(".jp-CodeCell").first.click()
             notebook.command("notebook:run-cell")
             page.wait_for_selector(".gcw[data-revision]", timeout=240_000)
             widget = page.locator(".gradcam-widget").first
-            widget.evaluate("(box, width) => { box.style.width = width + 'px'; }", width)
-            for dark in (False, True):
+            # Notebook 7's page may be narrower
+            widget.evaluate(
+                "(box, width) => { box.style.width = Math.min(width, box.parentElement.clientWidth) + 'px'; }",
+                width,
+            )
+            for path, dark in pictures.items():
                 notebook.theme(dark)
                 page.wait_for_timeout(2500)
                 widget.scroll_into_view_if_needed()
@@ -52,8 +66,8 @@ def main(target: Path, width: int = 1120) -> None:
                     "width": box["width"] + 2 * MARGIN,
                     "height": box["height"] + 2 * MARGIN,
                 }
-                page.screenshot(path=target / f"explorer-{'dark' if dark else 'light'}.png", clip=clip)
-            browser.close()
+                page.screenshot(path=path, clip=clip)
+            page.close()
         finally:
             server.stop()
 

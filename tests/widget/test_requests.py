@@ -84,3 +84,12 @@ def test_the_strip_has_the_number_of_the_question_whose_maps_it_shows(
     # First the scene, with a number that the strip on show has not; then the strip of that number.
     assert messages[0][0] != messages[0][1]
     assert messages[-1][0] == messages[-1][1] == messages[0][0] != seen[0][0]
+
+
+def test_channels_that_are_switched_off_are_answered_too(widget: GradCAMWidget) -> None:
+    base = widget._canvas.scene["base"]
+    sent = sent_to_view(widget, type="off", base=base, mask="01", request="a-1")
+    assert sent[0] >= {"scene", "answered"}
+    assert widget.channels_off == (0,)
+    assert sent_to_view(widget, type="off", base=base + 99, mask="02", request="a-2") == [{"answered"}]
+    assert widget.channels_off == (0,)

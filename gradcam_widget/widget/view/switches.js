@@ -20,7 +20,7 @@ function maskOf(off) {
 const WAIT_MS = 600;
 
 /** Under the overview: how many channels are off, and buttons for those that are picked. */
-function switchPart({ model, say, signal }) {
+function switchPart({ model, choose, say, signal }) {
   const words = h("span", { class: "gcw-switchwords" });
   const button = (act) => {
     const element = h("button", { class: "gcw-button gcw-small", type: "button" });
@@ -75,7 +75,7 @@ function switchPart({ model, say, signal }) {
     late = false;
     clearTimeout(timer);
     timer = setTimeout(() => { late = wish !== null; update(); }, WAIT_MS);
-    model.send({ type: "off", base: baseOf(scene), mask: maskOf(next) });
+    choose({ type: "off", base: baseOf(scene), mask: maskOf(next) });
     say(spoken ?? sentence());
     tellAll();
   }
