@@ -119,7 +119,7 @@ def test_each_colour_bar_tells_its_limits(view_open):
 
 def test_the_pictures_are_named_for_those_who_do_not_see_them(view_open):
     page = view_open(compared())
-    names = page.locator(".gcw-left canvas[role=img]").evaluate_all(
+    names = page.locator("canvas:is(.gcw-picture, .gcw-map)").evaluate_all(
         "all => all.map(c => c.getAttribute('aria-label'))"
     )
     assert names == [
@@ -216,7 +216,7 @@ def test_the_three_pictures_fit_every_width(view_open, width):
     page = view_open(state(quarters(), sent, TABLES), width=width)
     next_frame(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = [box.bounding_box() for box in page.locator(".gcw-left canvas[role=img]").all()]
+    boxes = [box.bounding_box() for box in page.locator("canvas:is(.gcw-picture, .gcw-map)").all()]
     tops = [round(box["y"]) for box in boxes]
     if width >= 860:
         assert tops[0] == tops[1] == tops[2]
