@@ -100,9 +100,25 @@ def messages(page: Page) -> Messages:
 
 
 @pytest.fixture(scope="package")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+def servers() -> dict[str, Server]:
+    """The servers that have been started, by kind."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def no_kernels_left(servers: dict[str, Server]) -> Iterator[None]:
+    """End the kernels of a test when its page has gone."""
+    yield
+    for server in servers.values():
+        server.end_kernels()
+
+
+@pytest.fixture(scope="package")
+def serve(
+    tmp_path_factory: pytest.TempPathFactory, servers: dict[str, Server]
+) -> Iterator[Callable[[str], Server]]:
     """Start a front end by its kind, once for all tests; its root holds a copy of the notebooks."""
-    running: dict[str, Server] = {}
+    running = servers
 
     def start(kind: str) -> Server:
         if kind not in running:

@@ -79,6 +79,18 @@ class Server:
         if self._log is not None:
             self._log.close()
 
+    def end_kernels(self) -> None:
+        """End the kernels that pages have left: each holds a network, and a machine has no room for all of them."""
+        if self.kind == "voila":
+            return  # it ends them itself, once their pages have gone
+        with urllib.request.urlopen(f"{self.url}/api/kernels", timeout=10) as answer:
+            kernels = json.load(answer)
+        for kernel in kernels:
+            request = urllib.request.Request(f"{self.url}/api/kernels/{kernel['id']}", method="DELETE")
+            # one that has ended meanwhile, or is slow to end, is no matter of the test's
+            with contextlib.suppress(urllib.error.URLError, TimeoutError):
+                urllib.request.urlopen(request, timeout=20).close()
+
     def log(self) -> str:
         """What the server has written so far."""
         return (self.home / "server.log").read_text(errors="replace")
