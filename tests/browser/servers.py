@@ -80,7 +80,7 @@ class Server:
             self._log.close()
 
     def end_kernels(self) -> None:
-        """End the kernels that pages have left: each holds a network, and a machine has no room for all of them."""
+        """End the kernels that pages have left: each holds a network, and a machine has no room for all."""
         if self.kind == "voila":
             return  # it ends them itself, once their pages have gone
         with urllib.request.urlopen(f"{self.url}/api/kernels", timeout=10) as answer:
