@@ -39,7 +39,7 @@ def take(browser: Browser, kind: str, pictures: dict[Path, bool], width: int) ->
         shutil.copy(ROOT / "notebooks" / "01_quickstart.ipynb", root)
         server = Server(kind, root, Path(folder, "home")).start()
         try:
-            page = browser.new_page(viewport={"width": 1700, "height": 1250}, device_scale_factor=2)
+            page = browser.new_page(viewport={"width": 1700, "height": 1400}, device_scale_factor=2)
             notebook = Notebook(page, server, "01_quickstart.ipynb").open()
             if kind == "lab":
                 notebook.command("application:toggle-left-area")
