@@ -412,36 +412,26 @@ class Controls:
                 self._show_layers(rebuild=True)
 
     def _on_target_value(self, change: Any) -> None:
-        if self._hands.showing:
-            return
-        text = change["new"].strip()
-        if not text:  # the field was cleared and left: no choice
-            self.show(self._choices)
-        elif text.casefold() == PREDICTED:
-            self._choose(target=None)
-        else:
-            try:
-                index = find_class(text, self._choices.classes, self._choices.predictions)
-            except ValueError as error:
-                self._refuse(error)
-            else:
-                self._choose(target=index)
+        self._choose_class("target", change["new"].strip(), PREDICTED)
 
     def _on_compare_value(self, change: Any) -> None:
+        self._choose_class("compare_target", change["new"].strip(), NOTHING)
+
+    def _choose_class(self, name: str, text: str, none: str) -> None:
+        """Take what was written into a field for a class; ``none`` is the word for no class of one's own."""
         if self._hands.showing:
             return
-        text = change["new"].strip()
         if not text:  # the field was cleared and left: no choice
             self.show(self._choices)
-        elif text.casefold() == NOTHING:
-            self._choose(compare_target=None)
+        elif text.casefold() == none:
+            self._choose(**{name: None})
         else:
             try:
                 index = find_class(text, self._choices.classes, self._choices.predictions)
             except ValueError as error:
                 self._refuse(error)
             else:
-                self._choose(compare_target=index)
+                self._choose(**{name: index})
 
     def _on_alone_click(self, _: object) -> None:
         self._choose(compare_target=None)
