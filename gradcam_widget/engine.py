@@ -41,7 +41,7 @@ from gradcam_widget.methods import Method, find_method
 from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import fill_colours
 from gradcam_widget.perturbation import Progress, ablated_output, batch_size, occluded_scores, report
-from gradcam_widget.replay import Replay
+from gradcam_widget.tail import Tail
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.targets import (
     BinaryLogit,
@@ -432,9 +432,9 @@ class GradCAM:
             what = self._target(wanted, trace)
             record, described = self._record_at(place, key, trace, what)
             off = check_channels(numbers, record.shape[0])
-            replay = Replay(self.model, trace, record, self._selector)
-            without = ablated_output(replay, record, off)[0]
-            self._other_passes += Passes(forward=1, partial=1) if replay.partial else Passes(forward=2)
+            tail = Tail(self.model, trace, record, self._selector)
+            without = ablated_output(tail, record, off)[0]
+            self._other_passes += Passes(forward=1, partial=1) if tail.partial else Passes(forward=2)
             full = trace.output[0].detach()
             with _plain_arithmetic(full):
                 return Ablation(

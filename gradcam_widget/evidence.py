@@ -11,7 +11,7 @@ from torch import Tensor
 from gradcam_widget.gradients import Gradients, Passes, scalar
 from gradcam_widget.guided import guided_backpropagation
 from gradcam_widget.perturbation import Progress, ablated_scores, batch_size, masked_scores
-from gradcam_widget.replay import Replay, Selector
+from gradcam_widget.tail import Tail, Selector
 from gradcam_widget.targets import Target, name_target
 from gradcam_widget.trace import Record, Trace
 
@@ -146,9 +146,9 @@ class Evidence:
 
     def ablated_scores(self) -> tuple[Tensor, Tensor]:
         """(y, (K,)) the score, and the score without each channel."""
-        replay = Replay(self._model, self._trace, self._record, self._selector)
-        size = self._batch(2 * self._record.output.nbytes, whole=not replay.partial)
-        found = ablated_scores(replay, self._trace, self._record, self._target, size, self._progress)
+        tail = Tail(self._model, self._trace, self._record, self._selector)
+        size = self._batch(2 * self._record.output.nbytes, whole=not tail.partial)
+        found = ablated_scores(tail, self._trace, self._record, self._target, size, self._progress)
         self.passes += Passes(forward=1, partial=self._record.shape[0])
         return found
 

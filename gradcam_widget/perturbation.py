@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradcam_widget.harmless import undisturbed
 from gradcam_widget.heatmap import upsample
-from gradcam_widget.replay import Replay, Selector, is_for_each
+from gradcam_widget.tail import Tail, Selector, is_for_each
 from gradcam_widget.targets import Target, select_output
 from gradcam_widget.trace import Record, Trace
 
@@ -41,7 +41,7 @@ def batch_size(bytes_per_picture: int, budget: int, device: torch.device, *, who
 
 
 def ablated_scores(
-    replay: Replay, trace: Trace, record: Record, target: Target, size: int, progress: Progress | None = None
+    tail: Tail, trace: Trace, record: Record, target: Target, size: int, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor]:
     """(y, (K,)): the target's value, and its value with each channel of the layer set to zero.
 
@@ -51,22 +51,22 @@ def ablated_scores(
     channels = record.shape[0]
     places = _places(record)
     scores = []
-    for batch in _batches(channels, size if replay.batched else 1, progress):
+    for batch in _batches(channels, size if tail.batched else 1, progress):
         # A copy also of a single one: zeros are written into it.
         outputs = own.expand(len(batch), *own.shape[1:]).clone(memory_format=torch.contiguous_format)
         for row, channel in enumerate(batch):
             outputs[row].view(-1)[places[channel]] = 0
-        scores.append(_values(target, replay(outputs)))
+        scores.append(_values(target, tail(outputs)))
     value = _values(target, trace.output.detach())[0]
     return value, torch.cat(scores)
 
 
-def ablated_output(replay: Replay, record: Record, channels: tuple[int, ...]) -> Tensor:
+def ablated_output(tail: Tail, record: Record, channels: tuple[int, ...]) -> Tensor:
     """(1, ...) the model's output with these channels of the layer set to zero together."""
     own = record.output.detach()
     outputs = own.clone(memory_format=torch.contiguous_format)
     outputs.view(-1)[_places(record)[list(channels)].flatten()] = 0
-    return replay(outputs)
+    return tail(outputs)
 
 
 def _places(record: Record) -> Tensor:

@@ -15,13 +15,13 @@ from gradcam_widget.harmless import undisturbed
 from gradcam_widget.targets import select_output
 from gradcam_widget.trace import Record, Trace, first_tensor, with_first_tensor
 
-__all__ = ["Replay", "is_for_each"]
+__all__ = ["Tail", "is_for_each"]
 
 Selector = Callable[[Any], Tensor] | str | int | None
 _Outputs = dict[tuple[nn.Module, int], Any]
 
 
-class Replay:
+class Tail:
     """The part of a model after one layer: outputs of that layer in, scores out, in batches.
 
     One recording pass keeps the output of every module that is finished when the layer starts (of nested ones

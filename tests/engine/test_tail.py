@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gradcam_widget.replay import Replay
+from gradcam_widget.tail import Tail
 from gradcam_widget.trace import Trace, Tracer
 
 from .nets import ALL, Head, build
@@ -130,15 +130,15 @@ def close(found: Tensor, expected: Tensor, tolerance: float = 1e-3) -> None:
 
 
 @pytest.mark.parametrize(("name", "layer"), ROWS)
-def test_a_replay_is_the_whole_model_with_another_output(name, layer):
+def test_a_tail_is_the_whole_model_with_another_output(name, layer):
     model, trace = traced(name)
     record = trace.by_name[layer]
-    replay = Replay(model, trace, record)
+    tail = Tail(model, trace, record)
     outputs = variations(record.output.detach())
     expected = replaced(model, trace.inputs[0].detach(), record.path, record.call, outputs)
-    close(replay(outputs), expected)
+    close(tail(outputs), expected)
     # in another order and number it is the same
-    close(replay(outputs[[1, 0]]), expected[[1, 0]])
+    close(tail(outputs[[1, 0]]), expected[[1, 0]])
 
 
 @pytest.mark.parametrize(("name", "layer"), FEWER)
@@ -156,10 +156,10 @@ def test_what_comes_before_the_layer_is_not_run(name, layer):
         handle.remove()
     at = [index for index, path in enumerate(order) if path == record.path][record.call - 1]
     before, after = Counter(order[:at]), Counter(order[at + 1 :])
-    replay = Replay(model, trace, record)
-    assert replay.partial
+    tail = Tail(model, trace, record)
+    assert tail.partial
     with counted(model) as calls:
-        replay(variations(record.output.detach()))
+        tail(variations(record.output.detach()))
     ran = {path: number for path, number in calls.items() if path}
     assert before
     assert after
@@ -191,7 +191,7 @@ def test_small_networks_at_every_layer(name, layer):
     outputs = variations(record.output.detach())
     plain = build(name).double()
     expected = replaced(plain, picture(12).double(), record.path, record.call, outputs)
-    close(Replay(model, trace, record)(outputs), expected, 1e-9)
+    close(Tail(model, trace, record)(outputs), expected, 1e-9)
 
 
 class Overwrites(nn.Module):
@@ -213,17 +213,17 @@ def test_what_is_kept_is_the_output_before_it_was_overwritten():
     model = Overwrites().double().eval()
     trace = Tracer(model)((picture(12).double(),))
     record = trace.by_name["b"]
-    replay = Replay(model, trace, record)
-    assert replay.partial
+    tail = Tail(model, trace, record)
+    assert tail.partial
     outputs = variations(record.output.detach())
-    close(replay(outputs), replaced(model, picture(12).double(), "b", 1, outputs), 1e-9)
+    close(tail(outputs), replaced(model, picture(12).double(), "b", 1, outputs), 1e-9)
 
 
 def test_many_versions_at_once_are_told_apart():
     model, trace = traced("resnet18")
     record = trace.by_name["layer3.0"]
     outputs = variations(record.output.detach(), 33)
-    found = Replay(model, trace, record)(outputs)
+    found = Tail(model, trace, record)(outputs)
     rows = [0, 7, 32]
     close(found[rows], replaced(model, trace.inputs[0].detach(), "layer3.0", 1, outputs[rows]))
 
@@ -235,10 +235,10 @@ def test_the_outputs_given_are_not_written_to():
         record = trace.by_name[layer]
         outputs = variations(record.output.detach())
         before = outputs.clone()
-        replay = Replay(model, trace, record)
-        first = replay(outputs)
+        tail = Tail(model, trace, record)
+        first = tail(outputs)
         assert torch.equal(outputs, before)
-        assert torch.equal(replay(outputs), first)
+        assert torch.equal(tail(outputs), first)
 
 
 class Reads(nn.Module):
@@ -285,7 +285,7 @@ def test_what_follows_may_read_earlier_layers_and_the_picture():
     for layer in ("a", "b", "mix"):
         record = trace.by_name[layer]
         outputs = variations(record.output.detach())
-        close(Replay(model, trace, record)(outputs), replaced(model, picture(12), layer, 1, outputs), 1e-3)
+        close(Tail(model, trace, record)(outputs), replaced(model, picture(12), layer, 1, outputs), 1e-3)
 
 
 @pytest.mark.parametrize("make", [FixedBatch, BatchMean])
@@ -294,12 +294,12 @@ def test_models_that_take_no_batches_are_run_one_at_a_time(make):
     model = make().eval()
     trace = Tracer(model)((picture(12),))
     record = trace.by_name["a"]
-    replay = Replay(model, trace, record)
-    assert not replay.batched
+    tail = Tail(model, trace, record)
+    assert not tail.batched
     output = variations(record.output.detach())[1:2]
     with torch.no_grad():
         first = make.forward(model, picture(12))
-    found = torch.cat([replay(record.output.detach()), replay(output)])
+    found = torch.cat([tail(record.output.detach()), tail(output)])
     close(found, torch.cat([first, replaced(model, picture(12), "a", 1, output)]), 1e-3)
     assert "forward" not in vars(model.a)
 
@@ -322,7 +322,7 @@ def test_models_that_cannot_be_replayed_are_refused_in_words():
     model = OneSided().eval()
     trace = Tracer(model)((picture(12),))
     with pytest.raises(ValueError, match="the part of the model after 'a' cannot be run by itself"):
-        Replay(model, trace, trace.by_name["a"])
+        Tail(model, trace, trace.by_name["a"])
 
 
 def test_the_model_is_left_alone_also_when_it_raises():
@@ -341,11 +341,11 @@ def test_the_model_is_left_alone_also_when_it_raises():
     model.b.forward = own
     trace = Tracer(model)((picture(12),))
     record = trace.by_name["b"]
-    replay = Replay(model, trace, record)
+    tail = Tail(model, trace, record)
     model.limit = 0
     before = [dict(vars(module)) for module in model.modules()]
     with pytest.raises(KeyError, match="too much"):
-        replay(variations(record.output.detach()))
+        tail(variations(record.output.detach()))
     assert [dict(vars(module)) for module in model.modules()] == before
     assert model.b.__dict__["forward"] is own
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -365,7 +365,7 @@ def test_scores_are_selected_as_in_the_engine():
     trace = Tracer(model, selector)((picture(12),))
     record = trace.by_name["b"]
     outputs = variations(record.output.detach())
-    found = Replay(model, trace, record, selector)(outputs)
+    found = Tail(model, trace, record, selector)(outputs)
     plain = Reads().eval()
     plain.load_state_dict(model.state_dict())
     close(found, replaced(plain, picture(12), "b", 1, outputs), 1e-3)
