@@ -41,8 +41,8 @@ from gradcam_widget.methods import Method, find_method
 from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import fill_colours
 from gradcam_widget.perturbation import Progress, ablated_output, batch_size, occluded_scores, report
-from gradcam_widget.tail import Tail
 from gradcam_widget.smoothing import Smoothing
+from gradcam_widget.tail import Tail
 from gradcam_widget.targets import (
     BinaryLogit,
     ClassLogit,

@@ -11,7 +11,7 @@ from torch import Tensor
 from gradcam_widget.gradients import Gradients, Passes, scalar
 from gradcam_widget.guided import guided_backpropagation
 from gradcam_widget.perturbation import Progress, ablated_scores, batch_size, masked_scores
-from gradcam_widget.tail import Tail, Selector
+from gradcam_widget.tail import Selector, Tail
 from gradcam_widget.targets import Target, name_target
 from gradcam_widget.trace import Record, Trace
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradcam_widget.harmless import undisturbed
 from gradcam_widget.heatmap import upsample
-from gradcam_widget.tail import Tail, Selector, is_for_each
+from gradcam_widget.tail import Selector, Tail, is_for_each
 from gradcam_widget.targets import Target, select_output
 from gradcam_widget.trace import Record, Trace
 
