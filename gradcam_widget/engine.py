@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +17,13 @@ from torch import Tensor, nn
 from gradcam_widget.ablation import Ablation
 from gradcam_widget.arguments import (
     check_channels,
-    check_class,
     check_class_names,
     check_layer,
     check_model,
     check_modules,
     check_target,
     find_device,
-    named_class,
     several,
-    split_call,
     unwrap,
 )
 from gradcam_widget.cache import Cache, parse_bytes
@@ -36,51 +33,28 @@ from gradcam_widget.explanation import Explanation
 from gradcam_widget.gradients import Gradients, Passes
 from gradcam_widget.harmless import autocast_off, autocasts
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, blank, own_transform, pixels, repaint
-from gradcam_widget.layers import Layer, nearest_names, spatial_dimensions
+from gradcam_widget.latest import Latest, is_trace_of, placed
+from gradcam_widget.layers import Layer, spatial_dimensions
+from gradcam_widget.memory import Memory, is_out_of_memory
 from gradcam_widget.methods import Method, find_method
 from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import fill_colours
 from gradcam_widget.perturbation import Progress, ablated_output, batch_size, occluded_scores, report
+from gradcam_widget.resolution import NO_MAPS, find_record, is_side_head, settle_target
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.tail import Tail
 from gradcam_widget.targets import (
-    BinaryLogit,
-    ClassLogit,
     ClassLogProbability,
     ClassProbability,
     Target,
+    class_probability,
     name_target,
-    probabilities,
 )
 from gradcam_widget.trace import Record, Trace, Tracer
 
 __all__ = ["GradCAM", "Memory", "Passes"]
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that an engine keeps between calls.
-
-    Attributes:
-        traces: activations of forward passes; their graphs share this memory for the most part.
-        gradients: at the feature maps.
-        maps: channel weights and maps.
-        pictures: how many forward passes are kept.
-        budget: what the sum may not exceed.
-    """
-
-    traces: int
-    gradients: int
-    maps: int
-    pictures: int
-    budget: int
-
-    @property
-    def total(self) -> int:
-        """The sum of what is kept."""
-        return self.traces + self.gradients + self.maps
 
 
 @dataclass(frozen=True)
@@ -98,45 +72,6 @@ class _Map:
     def bytes(self) -> int:
         tensors = (self.alpha, self.mean_activations, self.signed_cam, self.guided)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
-
-
-class _Latest:
-    """The tensor asked about last, so that asking again need not compare all of its values."""
-
-    def __init__(self, image: object, number: int) -> None:
-        self.number = number
-        self._image = image
-        self._version = image._version if _sees_writes(image) else None
-        self._sample = _sample(image) if _sees_writes(image) else None
-
-    def is_of(self, image: object) -> bool:
-        """Whether it is the same tensor, not written to since as far as torch records it.
-
-        Writes through ``.data`` are not recorded; a sample of the values catches those that change most of them.
-        """
-        return (
-            image is self._image
-            and _sees_writes(image)
-            and image._version == self._version
-            and self._sample is not None
-            and torch.equal(_sample(image), self._sample)
-        )
-
-
-def _sees_writes(image: object) -> TypeGuard[Tensor]:
-    # Memory shared with numpy can be written to behind torch's back; torch marks it as not resizable.
-    return (
-        isinstance(image, Tensor)
-        and not image.is_cuda
-        and not image.is_inference()
-        and image.untyped_storage().resizable()
-    )
-
-
-def _sample(image: Tensor) -> Tensor:
-    """Some sixty values, spread over the picture; a copy."""
-    flat = image.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // 61)].clone()
 
 
 class GradCAM:
@@ -199,7 +134,7 @@ class GradCAM:
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._other_passes = Passes()
-        self._latest: _Latest | None = None
+        self._latest: Latest | None = None
         self._scored: tuple[int, Target, float, float | None] | None = None  # picture, target, score, probability
 
     def __enter__(self) -> GradCAM:
@@ -221,7 +156,7 @@ class GradCAM:
         inputs = as_inputs(image, self.transform, self._spatial)
         with self._lock:
             for key, kept in self._cache.roots():
-                if _is_trace_of(kept, inputs):
+                if is_trace_of(kept, inputs):
                     self._cache.drop(key)
                     if self._latest is not None and self._latest.number == key:
                         self._latest = None
@@ -442,9 +377,9 @@ class GradCAM:
                     target=what,
                     channels=off,
                     score=float(what(without.clone())),
-                    probability=_probability(what, without),
+                    probability=class_probability(what, without),
                     full_score=float(what(full.clone())),
-                    full_probability=_probability(what, full),
+                    full_probability=class_probability(what, full),
                 )
 
         return self._within_memory(run)
@@ -473,12 +408,12 @@ class GradCAM:
             what = self._target(wanted, trace)
             if places is None:
                 if not trace.records:
-                    raise ValueError(_NO_MAPS)
+                    raise ValueError(NO_MAPS)
                 means = self._gradients.means(key, trace, what, trace.records)
                 records = [record for record in trace.records if means.get(record.index) is not None]
             else:
                 records = [
-                    self._default(key, trace, what)[0] if place is None else self._record(place, trace)
+                    self._default(key, trace, what)[0] if place is None else find_record(place, trace)
                     for place in places
                 ]
             if row.needs_gradient:
@@ -612,9 +547,9 @@ class GradCAM:
                 return self._latest.number, latest
         inputs = as_inputs(image, self.transform, self._spatial)
         for key, kept in self._cache.roots():
-            if _is_trace_of(kept, inputs):
+            if is_trace_of(kept, inputs):
                 self._cache.get(key)
-                self._latest = _Latest(image, key)
+                self._latest = Latest(image, key)
                 return key, kept
         for tensor in inputs:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -626,30 +561,14 @@ class GradCAM:
             if not kept.state.holds():
                 self._cache.drop(key)
         first = _tensor_of(self.model)
-        trace = self._tracer(tuple(_place(tensor, first) for tensor in inputs))
+        trace = self._tracer(tuple(placed(tensor, first) for tensor in inputs))
         number = next(self._numbers)
         self._cache.put(number, trace, trace.bytes())
-        self._latest = _Latest(image, number)
+        self._latest = Latest(image, number)
         return number, trace
 
     def _target(self, target: Target | None, trace: Trace) -> Target:
-        """The target once the output is known."""
-        output, names = trace.output[0], self.class_names
-        if target is not None and not isinstance(target, ClassLogit):
-            return target
-        if output.ndim > 1:
-            raise ValueError(
-                f"target: the model's output for one picture is {tuple(output.shape)}, not (num_classes,); "
-                "give a target: gradcam_widget.targets.Region for segmentation, or a function of your own"
-            )
-        if output.numel() == 1:
-            return _side(target, output, names)
-        if names and len(names) != output.numel():
-            raise ValueError(f"class_names: got {len(names)} names for a model with {output.numel()} classes")
-        if target is None:
-            return named_class(int(output.argmax()), names)
-        check_class(target.index, output.numel())
-        return target
+        return settle_target(target, trace.output[0], self.class_names)
 
     def _check_layer(self, layer: object) -> str | nn.Module | None:
         if isinstance(layer, str):
@@ -659,51 +578,22 @@ class GradCAM:
                     return layer  # the quick way; the whole check walks through the model
         return check_layer(layer, self.model)
 
-    def _record(self, place: str | nn.Module, trace: Trace) -> Record:
-        """The record of a call of a module."""
-        call = 1
-        if isinstance(place, nn.Module):
-            module = place
-            name = next(name for name, other in self.model.named_modules() if other is place)
-        elif place in trace.by_name:
-            return trace.by_name[place]
-        else:
-            path, number = split_call(place, dict(self.model.named_modules(remove_duplicate=False)))
-            module, name, call = self.model.get_submodule(path), place, int(number or 1)
-        calls = [record for record in trace.records if record.module is module]
-        for record in calls:
-            if record.call == call:
-                return record
-        if calls:
-            raise ValueError(
-                f"layer: for this picture that module gave a feature map in {len(calls)} call(s); got {name!r}. "
-                f"Use one of {', '.join(repr(record.name) for record in calls[:4])}"
-            )
-        if not trace.records:
-            raise ValueError(_NO_MAPS)
-        raise ValueError(
-            f"layer: {name or 'the model itself'!r} gave no feature map for this picture: it did not run, or its "
-            "output is no (1, K, h, w) tensor, or grid of tokens, with a gradient. cam.layers(image) lists what "
-            "there is; GradCAM(model, layout=...) tells how other outputs are read; "
-            f"{nearest_names(name, [record.name for record in trace.records])}"
-        )
-
     def _record_at(
         self, place: str | nn.Module | None, key: int, trace: Trace, target: Target
     ) -> tuple[Record, Layer]:
         """The record that an argument ``layer`` means, and its public description."""
         if place is None:
             return self._default(key, trace, target)
-        record = self._record(place, trace)
+        record = find_record(place, trace)
         return record, trace.layer(record)
 
     def _default(self, key: int, trace: Trace, target: Target) -> tuple[Record, Layer]:
         """The last feature map with more than one cell whose gradient is not zero everywhere."""
         if not trace.records:
-            raise ValueError(_NO_MAPS)
+            raise ValueError(NO_MAPS)
         skipped = 0
         for record in reversed(trace.records):
-            if record.maps()[0].numel() < 2 or _is_side_head(trace, record):
+            if record.maps()[0].numel() < 2 or is_side_head(trace, record):
                 continue
             influence = self._influence(key, trace, target, record)
             if influence is not None and bool(influence.any()):
@@ -810,7 +700,7 @@ class GradCAM:
         if self._scored is None or self._scored[:2] != (key, target):
             output = trace.output[0].detach()
             # A clone, because a user's target may work in place.
-            self._scored = key, target, float(target(output.clone())), _probability(target, output)
+            self._scored = key, target, float(target(output.clone())), class_probability(target, output)
         return self._scored[2:]
 
     def _evidence(
@@ -871,14 +761,14 @@ class GradCAM:
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             freed = self.memory().total
             self.close()
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self.close()
                 size = " × ".join(map(str, self._tracer.size))
@@ -890,30 +780,6 @@ class GradCAM:
 
 
 _SATURATED = 1e-4  # of the logit's gradient that a probability keeps
-
-_NO_MAPS = (
-    "model: no module's output is a feature map with a gradient, (1, K, h, w) or tokens that form a grid, for "
-    "this picture; Grad-CAM needs at least one, such as the output of a convolution. If an output can be read "
-    "as maps in a way that its shape does not tell, say how with GradCAM(model, layout=...)"
-)
-
-
-def _is_side_head(trace: Trace, record: Record) -> bool:
-    """Whether a record is class scores by place beside the way to the output, as of an auxiliary head."""
-    scores = trace.output[0]
-    return scores.ndim == 1 and record.shape[0] == scores.numel() > 1 and not trace.is_on_every_path(record)
-
-
-def _side(target: ClassLogit | None, output: Tensor, names: Sequence[str] | None) -> Target:
-    """The target for a head with one score: class 1 is its positive side, class 0 the other if both have names."""
-    if target is None:
-        return BinaryLogit(bool(output >= 0))
-    if names and len(names) == 2:
-        check_class(target.index, 2)
-        return BinaryLogit(target.index == 1)
-    check_class(target.index, 1)
-    return BinaryLogit()
-
 
 _ROUNDING = 1e-4
 
@@ -929,17 +795,6 @@ def _cancels(evidence: Evidence) -> bool:
     """Whether sum_k g^k A^k is nothing but rounding beside its terms."""
     terms = evidence.gradients() * evidence.activations()
     return bool(terms.sum(0).abs().max() <= _ROUNDING * terms.abs().sum(0).max()) and bool(terms.any())
-
-
-def _probability(target: Target, output: Tensor) -> float | None:
-    """Of the target's class, or side, where it has one."""
-    if isinstance(target, BinaryLogit):
-        positive = float(probabilities(output.reshape(1)))
-        return positive if target.positive else 1 - positive
-    index = getattr(target, "index", None)
-    if isinstance(index, int) and output.ndim == 1:
-        return float(probabilities(output)[index])
-    return None
 
 
 def _plain_arithmetic(tensor: Tensor) -> AbstractContextManager[None]:
@@ -966,32 +821,6 @@ def _check_smooth(smooth: object, progress: object) -> None:
 def _check_callable(value: object, what: str, signature: str) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{what}: expected a function {signature}; got {type(value).__name__}")
-
-
-def _is_trace_of(trace: Trace, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether a trace is of these inputs, value for value, and the model has not changed since."""
-    if len(inputs) != len(trace.inputs):
-        return False
-    for kept, given in zip(trace.inputs, inputs, strict=True):
-        if given.shape != kept.shape or not torch.equal(_place(given.detach(), kept), kept.detach()):
-            return False
-    return trace.state.holds()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return "DefaultCPUAllocator" in text or "out of memory" in text.lower()
-
-
-def _place(tensor: Tensor, like: Tensor) -> Tensor:
-    """A tensor on the device of another, and of its dtype if both are floating point."""
-    if tensor.device == like.device and tensor.dtype == like.dtype:
-        return tensor
-    if tensor.is_floating_point() and like.is_floating_point():
-        return tensor.to(like.device, like.dtype)
-    return tensor.to(like.device)
 
 
 def _tensor_of(model: nn.Module) -> Tensor:

@@ -22,6 +22,7 @@ __all__ = [
     "Similarity",
     "Target",
     "class_index",
+    "class_probability",
     "finer",
     "name_target",
     "probabilities",
@@ -315,6 +316,17 @@ def probabilities(scores: Tensor) -> Tensor:
     """
     scores = scores if scores.dtype == torch.float64 else scores.float()
     return torch.sigmoid(scores) if scores.numel() == 1 else torch.softmax(scores, -1)
+
+
+def class_probability(target: Target, output: Tensor) -> float | None:
+    """The probability of the target's class, or side, where it has one; of an output for one picture."""
+    if isinstance(target, BinaryLogit):
+        positive = float(probabilities(output.reshape(1)))
+        return positive if target.positive else 1 - positive
+    index = getattr(target, "index", None)
+    if isinstance(index, int) and output.ndim == 1:
+        return float(probabilities(output)[index])
+    return None
 
 
 def select_output(output: Any, selector: Callable[[Any], Tensor] | str | int | None) -> Tensor:
