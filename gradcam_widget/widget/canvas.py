@@ -19,7 +19,7 @@ from PIL import Image
 from gradcam_widget.widget import view, wire
 from gradcam_widget.widget.cures import Cure, as_message
 
-__all__ = ["Canvas", "Notice", "Pair", "Scene", "Task", "Thumbnail", "encode_picture"]
+__all__ = ["Canvas", "Notice", "Pair", "Scene", "Task", "Thumbnail", "encode_picture", "strip_message"]
 
 _log = logging.getLogger("gradcam_widget")
 
@@ -218,6 +218,30 @@ def encode_picture(pixels: NDArray[np.uint8], name: str) -> dict[str, Any]:
     return {"data": buffer.getvalue(), "width": width, "height": height, "name": wire.shorten(name)}
 
 
+def strip_message(thumbnails: Sequence[Thumbnail], evidence: str, question: int) -> dict[str, Any]:
+    """The layers with their maps, in this order, as the view takes them; ``question`` is that of their scene.
+
+    The maps travel together, uint8, deflated, one after the other: `wire.thumbnail` says what the values mean.
+    Each is as strong as its own maximum; one whose ``max`` is 0 is empty, and one without cells is not known.
+    """
+    layers, maps = [], []
+    for thumbnail in thumbnails:
+        small = np.zeros((0, 0), np.uint8) if thumbnail.cam is None else wire.thumbnail(thumbnail.cam)
+        maps.append(small.tobytes())
+        layers.append(
+            {
+                "name": wire.shorten(thumbnail.name),
+                "label": wire.shorten(thumbnail.label),
+                "shape": list(thumbnail.shape),
+                "cells": list(small.shape),
+                "max": 0.0 if thumbnail.cam is None else float(np.abs(thumbnail.cam).max(initial=0.0)),
+                "signed": thumbnail.cam is not None and bool((thumbnail.cam < 0).any()),
+            }
+        )
+    data = zlib.compress(b"".join(maps), 6)
+    return {"evidence": evidence, "question": question, "layers": layers, "data": data}
+
+
 class Canvas(anywidget.AnyWidget):
     """The view: picture with heatmap, bars of alpha, predictions, status. The scripts in `view` draw it.
 
@@ -413,27 +437,8 @@ class Canvas(anywidget.AnyWidget):
             self.work(task)
 
     def show_strip(self, thumbnails: Sequence[Thumbnail], evidence: str, question: int = 0) -> None:
-        """Show the layers with their maps, in this order; ``question`` is that of their scene.
-
-        The maps travel together, uint8, deflated, one after the other: `wire.thumbnail` says what the values mean.
-        Each is as strong as its own maximum; one whose ``max`` is 0 is empty, and one without cells is not known.
-        """
-        layers, maps = [], []
-        for thumbnail in thumbnails:
-            small = np.zeros((0, 0), np.uint8) if thumbnail.cam is None else wire.thumbnail(thumbnail.cam)
-            maps.append(small.tobytes())
-            layers.append(
-                {
-                    "name": wire.shorten(thumbnail.name),
-                    "label": wire.shorten(thumbnail.label),
-                    "shape": list(thumbnail.shape),
-                    "cells": list(small.shape),
-                    "max": 0.0 if thumbnail.cam is None else float(np.abs(thumbnail.cam).max(initial=0.0)),
-                    "signed": thumbnail.cam is not None and bool((thumbnail.cam < 0).any()),
-                }
-            )
-        data = zlib.compress(b"".join(maps), 6)
-        self.strip = {"evidence": evidence, "question": question, "layers": layers, "data": data}
+        """Show the layers with their maps, in this order; ``question`` is that of their scene."""
+        self.strip = strip_message(thumbnails, evidence, question)
 
     def show_activations(self, maps: NDArray[Any], first: int) -> None:
         """Give the view the activation maps (n, h, w) of the scene on show, from channel ``first`` on."""

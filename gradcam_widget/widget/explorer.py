@@ -457,6 +457,24 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
 
     def _answer(self, view: View) -> _Drawn:
         """Everything there is to draw for a question; nothing is drawn yet."""
+        drawn = self._found(view)
+        explanation, layer = drawn.explanation, drawn.explanation.layer
+        if self._drawn is None or _picture_of(self._drawn.view) != _picture_of(view):
+            drawn = replace(drawn, picture=self._encoded(view.image_index))
+        if explanation.guided is not None:
+            pixels = encode_pixels(_array(explanation.guided), self._canvas.revision + 1)
+            drawn = replace(drawn, pixels=pixels)
+        off = self._off_at(layer, drawn.whole)
+        message = self._without(drawn, off).message(self._canvas.revision + 1)
+        return replace(drawn, scene=message, off=off)
+
+    def _encoded(self, image_index: int) -> dict[str, Any]:
+        """A picture as the view takes it: what the model saw."""
+        name = self._state.offer.pictures[image_index]
+        return encode_picture(self.engine.picture(self._input(image_index)), name)
+
+    def _found(self, view: View) -> _Drawn:
+        """The answer to a question: its scene with all channels, and what goes with it; nothing is encoded yet."""
         started = time.perf_counter()
         image, layers = self._input(view.image_index), self._layers_of(view.image_index)
         with self._counted():
@@ -493,10 +511,6 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if explanation is None:
             raise _Unpaid(Task(view.method, METHODS[view.method].passes, layer.shape[0]), choices)
         pair, comparison = self._compared(image, view, own, explanation, labels)
-        new_picture = None
-        if self._drawn is None or _picture_of(self._drawn.view) != _picture_of(view):
-            name = self._state.offer.pictures[view.image_index]
-            new_picture = encode_picture(self.engine.picture(image), name)
         # A method that weighs every cell by itself has no weights: its alpha is each channel's share already.
         share = METHODS[view.method].alpha == "share"
         contribution = _array(explanation.alpha if share else explanation.contribution)
@@ -537,23 +551,17 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
             truth=truth,
         )
         asked = Counterfactual(own.target) if view.evidence == "counterfactual" else view.target
-        drawn = _Drawn(
+        return _Drawn(
             view=view,
             asked=asked,
             whole=scene,
             scene={},
-            picture=new_picture,
+            picture=None,
             explanation=explanation,
             status=f"{self.engine.device} · {passes} · {milliseconds:.1f} ms",
             choices=choices,
             comparison=comparison,
         )
-        if explanation.guided is not None:
-            pixels = encode_pixels(_array(explanation.guided), self._canvas.revision + 1)
-            drawn = replace(drawn, pixels=pixels)
-        off = self._off_at(layer, scene)
-        message = self._without(drawn, off).message(self._canvas.revision + 1)
-        return replace(drawn, scene=message, off=off)
 
     def _number(self, view: View) -> int:
         """The number of a question, which another layer, or a class beside it, does not change."""

@@ -492,6 +492,9 @@ function render({ model, el }) {
     matchMedia(media).addEventListener("change", redraw, { signal });
   }
 
+  // Paper has another width than the screen: what is drawn must be of that width before the printer takes it.
+  for (const event of ["beforeprint", "afterprint"]) addEventListener(event, () => layout(), { signal });
+
   // Plain keys pressed here mean nothing to the notebook around it; Tab and Escape go on.
   root.addEventListener("keydown", (event) => {
     const command = event.ctrlKey || event.metaKey || event.altKey;

@@ -123,7 +123,7 @@ function switchPart({ model, choose, say, signal }) {
     onlyButton.textContent = `Only ${name}`;
     withoutButton.textContent = `${these.length > 0 && these.every(isOff) ? "With" : "Without"} ${name}`;
     resetButton.hidden = some === 0;
-    scoreButton.hidden = some === 0;
+    scoreButton.hidden = some === 0 || model.get("kernel") === false; // a hand-out has no model to ask
     scoreButton.disabled = waiting || wish !== null;
     scoreButton.textContent = waiting ? "Asking the model" : "Score without them";
     const hint = count > 1 ? "drag over the channels to pick some, ■ takes one out of the sum" : "";
