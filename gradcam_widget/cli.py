@@ -1,4 +1,4 @@
-"""The command ``gradcam-widget``: starts JupyterLab on the quickstart notebook."""
+"""The command ``gradcam-widget``: starts JupyterLab on the quickstart notebook, and knows the other commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import importlib.util
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -16,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradcam_widget import __version__
+from gradcam_widget import __version__, lessons
+from gradcam_widget.lesson_command import add_lesson_command
 
 __all__ = ["main"]
 
@@ -60,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where to put the notebook (default: a checkout's own, else the current folder); "
         "a notebook that is already there is kept",
     )
+    add_lesson_command(commands)
     options = parser.parse_args(arguments)
+    if options.command == "lesson":
+        return int(options.run(options))
     try:
         notebook = _notebook(options.folder)
         port = _free_port(options.port)
@@ -93,20 +96,17 @@ def _check_installed() -> None:
 
 
 def _notebook(folder: Path | None) -> Path:
-    """The quickstart notebook's path: a checkout's own, or a copy of the packaged ones in `folder`."""
+    """The quickstart notebook's path: a checkout's own, or a copy of the first lesson in `folder`."""
     package = Path(__file__).resolve().parent
     checkout = package.parent / "notebooks"
     in_checkout = checkout.is_dir() and (package.parent / "pyproject.toml").is_file()
     if in_checkout and folder is None:
         return checkout / _NOTEBOOK
-    source = checkout if in_checkout else package / "notebooks"
     folder = (folder or Path()).absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for notebook in sorted(source.glob("*.ipynb")):
-            if not (folder / notebook.name).exists():
-                shutil.copy(notebook, folder)
-                print(f"Copied {notebook.name} to {folder}")
+        if not (folder / _NOTEBOOK).exists():
+            copied = lessons.copy_lesson(1, folder)
+            print(f"Copied {copied.name} to {folder}")
     except OSError as error:
         raise _CannotStartError(
             f"the notebook cannot be copied to {folder} ({error.strerror}); choose another with --folder"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import gradcam_widget
-from gradcam_widget import cli
+from gradcam_widget import cli, lessons
 
 COMMAND = [sys.executable, "-c", "import sys; from gradcam_widget.cli import main; sys.exit(main())"]
 ADDRESS = re.compile(r"(http://127\.0\.0\.1:(\d+))/lab/tree/01_quickstart\.ipynb\?token=(\S+)")
@@ -191,20 +192,21 @@ def test_a_checkout_opens_its_own_notebook():
     assert cli._notebook(None) == checkout / "notebooks" / "01_quickstart.ipynb"
 
 
-def test_an_installed_package_copies_its_notebooks_and_keeps_the_users(monkeypatch, tmp_path, capsys):
+def test_an_installed_package_copies_its_quickstart_and_keeps_the_users(monkeypatch, tmp_path, capsys):
     package = tmp_path / "site-packages" / "gradcam_widget"
-    (package / "notebooks").mkdir(parents=True)
-    for name in ("01_quickstart.ipynb", "02_more.ipynb"):
-        (package / "notebooks" / name).write_text("packaged")
+    shutil.copytree(Path(gradcam_widget.__file__).parents[1] / "notebooks", package / "notebooks")
     monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
+    monkeypatch.setattr(lessons, "__file__", str(package / "lessons.py"))
     work = tmp_path / "work"
     work.mkdir()
-    (work / "01_quickstart.ipynb").write_text("the user's")
     monkeypatch.chdir(work)
     assert cli._notebook(None) == work / "01_quickstart.ipynb"
+    assert [path.name for path in work.iterdir()] == ["01_quickstart.ipynb"]
+    assert "solution" not in (work / "01_quickstart.ipynb").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == f"Copied 01_quickstart.ipynb to {work}\n"
+    (work / "01_quickstart.ipynb").write_text("the user's")
+    assert cli._notebook(None) == work / "01_quickstart.ipynb"
     assert (work / "01_quickstart.ipynb").read_text() == "the user's"
-    assert (work / "02_more.ipynb").read_text() == "packaged"
-    assert capsys.readouterr().out == f"Copied 02_more.ipynb to {work}\n"
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):

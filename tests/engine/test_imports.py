@@ -28,6 +28,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "heatmap": (),
     "inputs": (),
     "layers": (),
+    "lessons": (),
     "localise": (),
     "painting": (),
     "render": (),
@@ -142,7 +143,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.state",
         "widget.words",
     ),
-    "cli": ("__init__",),
+    "lesson_command": ("lessons",),
+    "cli": ("__init__", "lesson_command", "lessons"),
 }
 
 WIDGETS = ("anywidget", "ipycanvas", "IPython", "ipywidgets", "traitlets")
