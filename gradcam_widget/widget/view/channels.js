@@ -1,7 +1,7 @@
 /** Right: through which channels? The bars of alpha. */
 
 /** Right: through which channels? The signed bars of alpha and the overview of all K. */
-function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switches, pairs }) {
+function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switches, pairs, palette }) {
   const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
   const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
   const coverage = h("p", { class: "gcw-coverage" });
@@ -34,6 +34,8 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   let probed = null; // {cell, terms}: the bars are what the channels add at a cell
   let before = null; // how the bars stood before
   let range = null; // [anchor, end]: ranks between which the channels are picked
+  let measured = null; // the room of a bar, {paired, half, left}, as it was last read off the page
+  let width = 0; // of the column, in CSS pixels
 
   const shown = () => Math.min(wanted, order.length);
   const bars = () => [...list.children];
@@ -75,6 +77,18 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     pairs.fill(bar, channel);
   }
 
+  /** The room on each side of the zero line, and where the bars begin. To read it makes the browser lay out the
+   *  whole page, so it is read only where it can have changed. */
+  function roomOf(bar) {
+    if (!bar) return { half: 0, left: 0 };
+    const paired = bar.classList.contains("gcw-paired");
+    if (measured?.paired !== paired) {
+      const track = bar.children[1];
+      measured = { paired, half: Math.floor((track.clientWidth / 2) * ratio) / ratio, left: track.offsetLeft };
+    }
+    return measured;
+  }
+
   /** Shows the bars from rank `next` on. Bars that stay keep their element, those that leave are used
    *  again at the other end: 2048 channels cost no more than the rows that are visible. */
   function scrollTo(next) {
@@ -88,10 +102,9 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     if (step > 0 && step < count) list.append(...bars().slice(0, step));
     if (step < 0 && -step < count) list.prepend(...bars().slice(step));
     for (const bar of bars()) pairs.dress(bar);
-    const track = list.firstChild?.children[1];
-    const half = track ? Math.floor((track.clientWidth / 2) * ratio) / ratio : 0;
+    const { half, left } = roomOf(list.firstChild);
     for (const [index, bar] of bars().entries()) fill(bar, first + index, half);
-    zero.style.left = track ? `${track.offsetLeft + half}px` : "0";
+    zero.style.left = `${left + half}px`;
     showWindow();
   }
 
@@ -278,13 +291,12 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   }
 
   function draw() {
-    const palette = paletteOf(root);
     table.show(scene, order, sort.value, probed);
     scrollTo(first);
     if (!scene) return;
     const values = probed?.terms ?? scene.alpha;
     const on = switches.isAnyOff() ? values.map((value, k) => (switches.isOff(k) ? 0 : value)) : values;
-    paintOverview(canvas, on, order, most, palette);
+    paintOverview(canvas, on, order, most, palette());
   }
 
   /** The bars are the weights again. */
@@ -397,10 +409,16 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     /** Lays out `rows` bars at this device pixel ratio and draws. */
     resize(rows, devicePixelRatio) {
       wanted = rows;
+      if (ratio !== devicePixelRatio) measured = null;
       ratio = devicePixelRatio;
-      const box = overview.getBoundingClientRect();
-      resizeCanvas(canvas, Math.max(1, Math.floor(box.width * ratio)), Math.round(44 * ratio), ratio);
+      width ||= overview.getBoundingClientRect().width;
+      resizeCanvas(canvas, Math.max(1, Math.floor(width * ratio)), Math.round(44 * ratio), ratio);
       draw();
+    },
+    /** The view has another width: what was read off the page holds no longer. */
+    forgetSize() {
+      measured = null;
+      width = 0;
     },
   };
 }

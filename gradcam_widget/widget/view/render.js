@@ -55,7 +55,8 @@ function render({ model, el }) {
   const requests = requestPart({ model, signal, show: showLate });
   const { choose, send } = requests;
   const limits = (scene) => scaleLimits(model.get("scale"), scene ?? shown.scene, strip?.now());
-  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, pairs: pairedBars() };
+  const palette = () => (ink ??= paletteOf(root));
+  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, palette, pairs: pairedBars() };
   Object.assign(parts, { keepProbe, onProbe, termsAt });
   const notice = noticePart();
   const picture = picturePart(parts);
@@ -100,9 +101,12 @@ function render({ model, el }) {
   let known = { revision: 0, maps: new Map(), asked: false }; // activations of the scene on show
   let framed = 0; // the frame in which the bars follow the probe
   let drawnWidth = 0;
+  let laid = ""; // what the sizes of the parts depend on, as they were last read off the page
+  let ink = null; // the style sheet's, for canvases
 
-  function layout() {
-    const width = root.clientWidth;
+  /** Lays out and draws the parts. The width is read off the page only where it can have changed: for that the
+   *  browser has to lay out the whole page at once, and again for the frame. The ResizeObserver tells of changes. */
+  function layout(width = root.clientWidth) {
     drawnWidth = width;
     if (width === 0) return; // not on the page yet, or hidden: the ResizeObserver calls again
     const ratio = devicePixelRatio || 1;
@@ -111,6 +115,9 @@ function render({ model, el }) {
     root.dataset.layout = wide ? "wide" : "narrow";
     root.dataset.compare = !compare.isOn() ? "off" : compare.sideIn(width) ? "abreast" : "stacked";
     root.style.setProperty("--gcw-side", `${side}px`);
+    const now = [width, side, wide, root.dataset.compare].join();
+    if (now !== laid) channels.forgetSize();
+    laid = now;
     const height = picture.resize(side, ratio);
     box.resize(ratio);
     compare.resize(width, ratio);
@@ -152,6 +159,7 @@ function render({ model, el }) {
   function arrange() {
     tip.hide();
     showPanels();
+    laid = "";
     layout();
   }
 
@@ -372,7 +380,7 @@ function render({ model, el }) {
     status.show(next.scene?.status);
     markBehind();
     colour();
-    layout();
+    layout(drawnWidth || root.clientWidth);
     if (model.get("channel") != null || looked !== null) showChannel();
     picture.keep(model.get("probe") ?? null);
   }
@@ -445,6 +453,7 @@ function render({ model, el }) {
    *  and shows it again before a ResizeObserver could notice. */
   function redraw() {
     applyTheme(dressed());
+    ink = null;
     requestAnimationFrame(() => signal.aborted || layout());
   }
   const retheme = () => applyTheme(dressed()) && redraw();

@@ -14,6 +14,7 @@ function stripPart({ chooseLayer, signal, limits }) {
   let chosen = -1;
   let rgb = null;
   let timer = 0;
+  let frame = 0; // in which the chosen tile is brought into sight
 
   const tiles = () => [...list.children];
   const isPlaying = () => play.getAttribute("aria-pressed") === "true";
@@ -49,6 +50,15 @@ function stripPart({ chooseLayer, signal, limits }) {
     const left = tile.offsetLeft - list.offsetLeft;
     const room = list.clientWidth - tile.offsetWidth;
     list.scrollLeft = clamp(list.scrollLeft, left - room + 8, left - 8);
+  }
+
+  /** To know where the tiles are makes the browser lay out the whole page: so with the next frame, for which it
+   *  does that anyway. */
+  function revealSoon() {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      if (chosen >= 0) reveal(tiles()[chosen]);
+    });
   }
 
   function setPlaying(on) {
@@ -101,7 +111,7 @@ function stripPart({ chooseLayer, signal, limits }) {
     reveal(event.target);
   }, { signal });
   play.addEventListener("click", onPlay, { signal });
-  signal.addEventListener("abort", () => clearTimeout(timer));
+  signal.addEventListener("abort", () => { clearTimeout(timer); cancelAnimationFrame(frame); });
   setPlaying(false);
 
   function paint() {
@@ -137,16 +147,14 @@ function stripPart({ chooseLayer, signal, limits }) {
         tile.setAttribute("aria-selected", index === chosen);
         if (!focused) tile.tabIndex = index === Math.max(chosen, 0) ? 0 : -1;
       }
-      if (chosen >= 0) reveal(tiles()[chosen]);
+      revealSoon();
       clearTimeout(timer);
       if (isPlaying()) timer = setTimeout(step, PLAY_MS);
     },
     /** The layer that was asked for will not come. */
     stop: () => setPlaying(false),
     /** The view has another width: the chosen layer stays in sight. */
-    resize() {
-      if (chosen >= 0) reveal(tiles()[chosen]);
-    },
+    resize: revealSoon,
     colour(table) {
       rgb = hasBytes(table?.data) ? colours(table, strip?.evidence === "signed") : null;
       paint();
