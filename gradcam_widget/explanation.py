@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from gradcam_widget import figures
 from gradcam_widget.heatmap import as_heatmap
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Explanation"]
 
@@ -78,6 +83,19 @@ class Explanation:
         """
         cam = self.cam
         return as_heatmap(cam, _check_size(self.picture if size is None else size, cam.ndim, self.picture))
+
+    def figure(self, picture: Any = None, *, width: float = 7.0, **look: Any) -> Figure:
+        """A matplotlib figure, fit for a paper: the picture with its heatmap, the colour bar, the bars of alpha.
+
+        It needs no pyplot: ``figure.savefig("cam.pdf")``, or show it in a notebook.
+
+        Args:
+            picture: uint8 (H, W, 3), what the model saw: ``cam.picture(image)``; None for the map alone.
+            width: in inches; the height follows.
+            look: evidence, limit, colormap, opacity, sort, channels, box, model, as in
+                `gradcam_widget.figures.plate_of`.
+        """
+        return figures.draw(figures.plate_of(self, picture, **look), width=width)
 
 
 def _check_size(size: object, axes: int, picture: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["COLORMAPS", "bilinear", "colour", "overlay", "table"]
+__all__ = ["COLORMAPS", "bilinear", "colour", "grey_centred", "overlay", "table"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -24,6 +24,9 @@ COLORMAPS: dict[str, Literal["sequential", "diverging"]] = {
     "turbo": "sequential",  # last: it is not perceptually uniform, but people look for something like jet
 }
 """The colour tables on offer, by matplotlib's names."""
+
+
+_SHARE = 0.995  # of the values lie within the limits: a few extreme ones would leave the rest grey
 
 
 @cache
@@ -79,3 +82,29 @@ def overlay(picture: Array, heatmap: Array, name: str = "viridis", opacity: floa
     mix = (opacity * np.minimum(1, 2 * heatmap))[..., None]
     blended: Array = np.rint(picture * (1 - mix) + colour(heatmap, name) * mix).astype(np.uint8)
     return blended
+
+
+def grey_centred(values: Array) -> tuple[Array, float]:
+    """Signed values as a picture, and the limit at which its colours end.
+
+    Args:
+        values: (C, H, W). Three channels are red, green and blue; any other number is summed to grey.
+
+    Returns:
+        uint8 (H, W, 3): 128 for 0, 1 for minus the limit and below, 255 for the limit and above; and the limit,
+        within which 99.5 % of the magnitudes lie, or 0 where all values are 0.
+
+    Raises:
+        ValueError: for values that are not finite.
+    """
+    signed = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(signed).all():
+        raise ValueError(
+            "method: the gradient at the picture's pixels is NaN or infinite somewhere; choose another method"
+        )
+    if len(signed) != 3:
+        signed = np.repeat(signed.sum(0, keepdims=True), 3, 0)
+    magnitudes = np.abs(signed)
+    limit = float(np.quantile(magnitudes, _SHARE)) or float(magnitudes.max(initial=0.0))
+    share = np.clip(signed / (limit or 1.0), -1, 1)
+    return np.rint(128 + 127 * share).astype(np.uint8).transpose(1, 2, 0), limit

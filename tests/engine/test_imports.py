@@ -39,7 +39,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "arguments": ("layers", "targets"),
     "methods": ("heatmap", "targets"),
     "ablation": ("layers", "targets"),
-    "explanation": ("heatmap", "layers", "methods", "targets"),
+    "figures": ("localise", "methods", "render", "targets"),
+    "explanation": ("figures", "heatmap", "layers", "methods", "targets"),
     "presets": ("heatmap",),
     "trace": ("graph", "harmless", "layers", "targets"),
     "gradients": ("cache", "targets", "trace"),
@@ -96,7 +97,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "widget.labels": ("targets", "widget.state"),
     "widget.pictures": ("widget.wire",),
-    "widget.pixels": (),
+    "widget.pixels": ("render",),
     "widget.class_channels": ("widget.wire",),
     "widget.selection": (
         "ablation",
