@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +22,6 @@ from gradcam_widget.widget.cures import Cure, as_message
 __all__ = ["Canvas", "Notice", "Pair", "Scene", "Task", "Thumbnail", "encode_picture", "strip_message"]
 
 _log = logging.getLogger("gradcam_widget")
-
-_TURN_SECONDS = 0.0003  # another thread's turn with the interpreter
 
 
 @dataclass(frozen=True)
@@ -417,8 +414,6 @@ class Canvas(anywidget.AnyWidget):
             self.activations = {}
             self.terms = {}
             self.ablation = {}
-        # The kernel sends from a thread of its own, which would wait until this one has done all the rest.
-        time.sleep(_TURN_SECONDS)
 
     def switch(self, scene: dict[str, Any]) -> None:
         """Draw the scene on show with other channels left out. All that belongs to its base stays."""

@@ -7,10 +7,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gradcam_widget.comparison import Comparison, compare_targets, no_comparison
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
+from gradcam_widget.localise import THRESHOLD
 from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
@@ -43,8 +44,9 @@ from gradcam_widget.widget.panels import (
     checked_panels,
     close_all,
 )
+from gradcam_widget.widget.picks import OF_LAYER, PICKS, Ground, checked
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
-from gradcam_widget.widget.pixels import MOST_ZOOM, encode_pixels
+from gradcam_widget.widget.pixels import encode_pixels
 from gradcam_widget.widget.selection import Selection, coverage
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
 from gradcam_widget.widget.words import (
@@ -64,6 +66,7 @@ __all__ = ["GradCAMWidget", "coverage"]
 _log = logging.getLogger("gradcam_widget")
 
 _ACTIVATIONS = 262_144  # values of a layer that are sent together; of a larger one, channel by channel
+_TURN_SECONDS = 0.0003  # another thread's turn with the interpreter
 _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 
 _Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is validated as any other value
@@ -93,6 +96,7 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         compare_target: a second class beside the first, given like ``target``; None for none.
         labels: the true class of the pictures, an int or a name: one for all, a list with one for each, or a dict
             picture name -> class; None where it is not known. The predictions mark it.
+        channel, channels_off, probe, threshold, show_box, zoom: as the attributes of these names.
 
     Attributes:
         image_index, layer, target, method, evidence, colormap, opacity, scale, compare_target: what is asked.
@@ -129,13 +133,11 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
     target = traitlets.Any(None, allow_none=True)
     method = _Setting("GradCAM")
     evidence = _Setting("positive")
-    channel = traitlets.Any(None, allow_none=True)
     colormap = _Setting("viridis")
     opacity = _Setting(0.5)
     children: tuple[ipywidgets.Widget, ...]
     panels = Panels()
     scale = _Setting("picture")
-    zoom = _Setting(1.0)
     class_table = _Setting(False)
     compare_target = traitlets.Any(None, allow_none=True)
     comparison = traitlets.Instance(Comparison, allow_none=True, read_only=True)
@@ -162,6 +164,12 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         scale: str | float = "picture",
         compare_target: Any = None,
         labels: Any = None,
+        channel: int | None = None,
+        channels_off: Sequence[int] = (),
+        probe: Sequence[int] | None = None,
+        threshold: float = THRESHOLD,
+        show_box: bool = False,
+        zoom: float = 1.0,
     ) -> None:
         panels = checked_panels(panels)
         _enable_colab()
@@ -238,10 +246,6 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self._canvas.observe(self._on_canvas_scale, names="scale")
         self._canvas.observe(self._on_canvas_class_table, names="class_table")
         self.observe(self._on_own_class_table, names="class_table")
-        self._canvas.observe(self._on_canvas_zoom, names="zoom")
-        self.observe(self._on_own_zoom, names="zoom")
-        self._canvas.observe(self._on_canvas_channel, names="channel")
-        self.observe(self._on_own_channel, names="channel")
         self.observe(self._on_own_panels, names="panels")
         self._begin_selection()
         self._controls.filter.observe(self._on_controls_filter, names="value")
@@ -250,14 +254,51 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         self.refresh()
         self.panels = panels
         self._show_panels()
+        picks = {"channel": channel, "channels_off": channels_off, "probe": probe}
+        if self._failure is not None:
+            picks = {}  # there is nothing to pick from, as the widget says
+        self.set(**picks, threshold=threshold, show_box=show_box, zoom=zoom)
 
     def set(self, **changes: Any) -> None:
         """Set several of the traits at once, with one computation and one redraw.
 
-        All are checked before any is set: after a TraitError everything is as it was.
+        All are checked before any is set: after a TraitError everything is as it was. What belongs to a layer
+        (``channel``, ``channels_off``, ``probe``) is checked against the layer that is set with it.
         """
         self._check_open()
-        self._state.update(**self._plain(**changes))
+        known = (*NAMES, *PICKS, "class_table")
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise SettingError(f"{unknown[0]}: there is no such setting; the settings are {', '.join(known)}")
+        settings = self._state.check(**self._plain(**{n: v for n, v in changes.items() if n in NAMES}))
+        picks = {name: changes[name] for name in PICKS if name in changes}
+        ground = self._ground_of(settings) if set(OF_LAYER) & set(picks) else None
+        picks = {name: checked(name, value, ground) for name, value in picks.items()}
+        if "class_table" in changes:
+            _checked_class_table(changes["class_table"])
+        self._wanted = self._state.question(**settings), {name: picks[name] for name in OF_LAYER if name in picks}
+        self._state.update(**settings)
+        self._pick(picks)
+        if "class_table" in changes:
+            self.class_table = changes["class_table"]
+
+    def _asked(self) -> View:
+        return self._state.snapshot()
+
+    def _ground_of(self, settings: Mapping[str, Any]) -> Ground | None:
+        """What there would be to pick from with other settings; None where the model fails."""
+        view = self._state.question(**settings)
+        if self._drawn is not None and self._drawn.view == view:
+            return self._ground()
+        try:
+            with self._lock, self._counted():
+                layers = {layer.name: layer for layer in self._layers_of(view.image_index)}
+                default = self.engine.default_layer(self._input(view.image_index)) if view.layer is None else None
+        except Exception:
+            _log.debug("The layer is not known", exc_info=True)
+            return None
+        channels, rows, columns = (default or layers[str(view.layer)]).shape
+        return Ground(channels, (rows, columns), view.method, _terms_of(METHODS[view.method]) is not None)
 
     def compare(self, a: Any, b: Any = None) -> Comparison | None:
         """The comparison of two classes, which is then on show; each is given as ``target`` is.
@@ -648,10 +689,13 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if drawn is not self._drawn:
             # Signed evidence needs a table of another kind, which must come with it.
             new = self._drawn is None or self._drawn.view.evidence != drawn.view.evidence
-            self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None, drawn.pixels)
-            # The picture has gone; the widget need not keep a second copy.
-            self._drawn = drawn = replace(drawn, picture=None, pixels=None)
-            self._pick_anew(drawn)
+            with self._canvas.hold_sync():
+                self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None, drawn.pixels)
+                # The picture has gone; the widget need not keep a second copy.
+                self._drawn = drawn = replace(drawn, picture=None, pixels=None)
+                self._pick_anew(drawn)
+            # The kernel sends from a thread of its own, which would wait until this one has done all the rest.
+            time.sleep(_TURN_SECONDS)
             self._spent, self._job_seconds = Passes(), 0.0
 
     def _follow(self) -> None:
@@ -936,20 +980,6 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         except Exception as error:
             self._on_controls_reject(error)
 
-    @traitlets.validate("channel")
-    def _validate_channel(self, proposal: Any) -> int | None:
-        value = proposal["value"]
-        count = 0 if self._drawn is None else len(self._drawn.explanation.alpha)
-        if value is None:
-            return None
-        if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < count:
-            return int(value)
-        raise SettingError(
-            f"channel: expected None or an int from 0 to {count - 1}, one per channel of the layer; got {value!r}"
-            if count
-            else f"channel: no layer is on show, so that there is no channel to look at; got {value!r}"
-        )
-
     @traitlets.validate("panels")
     def _validate_panels(self, proposal: Any) -> Any:
         self._check_open()
@@ -967,21 +997,9 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
         if shown != self.children:
             self.children = shown
 
-    def _on_own_channel(self, change: Any) -> None:
-        self._canvas.channel = change["new"]
-
-    def _on_canvas_channel(self, change: Any) -> None:
-        try:
-            self.channel = change["new"]
-        except Exception as error:
-            self._canvas.channel = self.channel
-            self._on_controls_reject(error)
-
     @traitlets.validate("class_table")
     def _validate_class_table(self, proposal: Any) -> bool:
-        if not isinstance(proposal["value"], bool):
-            raise SettingError(f"class_table: expected True or False; got {proposal['value']!r}")
-        return bool(proposal["value"])
+        return _checked_class_table(proposal["value"])
 
     def _on_own_class_table(self, change: Any) -> None:
         self._canvas.class_table = change["new"]
@@ -991,23 +1009,6 @@ class GradCAMWidget(Selection, ipywidgets.VBox):  # type: ignore[misc]  # ipywid
 
     def _on_canvas_class_table(self, change: Any) -> None:
         self.class_table = change["new"]
-
-    @traitlets.validate("zoom")
-    def _validate_zoom(self, proposal: Any) -> float:
-        value = proposal["value"]
-        if isinstance(value, Real) and not isinstance(value, bool) and 1 <= float(value) <= MOST_ZOOM:
-            return float(value)
-        raise SettingError(f"zoom: expected a number from 1 (the whole picture) to {MOST_ZOOM}; got {value!r}")
-
-    def _on_own_zoom(self, change: Any) -> None:
-        self._canvas.zoom = change["new"]
-
-    def _on_canvas_zoom(self, change: Any) -> None:
-        try:
-            self.zoom = change["new"]
-        except Exception as error:
-            self._canvas.zoom = self.zoom
-            self._on_controls_reject(error)
 
     def _on_canvas_scale(self, change: Any) -> None:
         if change["new"] == self._state.scale:
@@ -1166,6 +1167,12 @@ def _terms_of(method: Method) -> str | None:
     if method.terms is not None:
         return "own"
     return "weight" if method.alpha == "weight" else None
+
+
+def _checked_class_table(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SettingError(f"class_table: expected True or False; got {value!r}")
+    return value
 
 
 def _never() -> bool:

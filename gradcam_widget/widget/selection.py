@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from gradcam_widget.localise import THRESHOLD, enlarge, find_box
 from gradcam_widget.perturbation import refuse
 from gradcam_widget.widget import wire
 from gradcam_widget.widget.canvas import Canvas, Pair, Scene
-from gradcam_widget.widget.state import SettingError
+from gradcam_widget.widget.picks import PICKS, Ground, checked
 
 __all__ = ["Selection", "coverage", "without"]
 
@@ -38,20 +37,24 @@ class Selection(traitlets.HasTraits):
     """The part of the explorer that holds what is picked out of a map, both ways between Python and the view.
 
     Attributes:
+        channel: number of the channel whose activation map is kept on the picture; None for the heatmap.
         channels_off: numbers of the channels that are left out of the map on show, sorted. The map is then the sum
             of the other channels' terms (`GradCAM.terms`), with the weights that were found for all of them.
         probe: (row, column) of the cell of the map that is kept under the probe; None for none.
         threshold: share of the map's maximum, 0 to 1, at which `box` cuts it.
         show_box: whether the box is drawn on the picture.
+        zoom: how much a map at the picture's pixels is enlarged, 1 for the whole picture.
         box: (left, top, right, bottom) in pixels of the picture, right and bottom being the first ones outside:
             round the largest connected segment of the heatmap that reaches the threshold
             (`gradcam_widget.localise.find_box`), of the map as it is drawn. None without positive evidence.
     """
 
+    channel = traitlets.Any(None, allow_none=True)
     channels_off = _Checked(())
     probe = traitlets.Any(None, allow_none=True)
     threshold = _Checked(THRESHOLD)
     show_box = _Checked(False)
+    zoom = _Checked(1.0)
     box = traitlets.Any(None, allow_none=True, read_only=True)
 
     # The explorer's own, of which this is a part.
@@ -60,16 +63,26 @@ class Selection(traitlets.HasTraits):
     _drawn: Any
     _lock: threading.RLock
     _terms: tuple[object, NDArray[Any]] | None = None  # of the explanation that was asked about last
+    _wanted: tuple[object, Mapping[str, Any]] = (None, {})  # picks that come with the answer to a question
     _map_shown = False  # whether the map in the view answers what is asked
 
     def _begin_selection(self) -> None:
         """Link the traits with the view."""
-        for name in ("threshold", "show_box", "probe"):
+        for name in set(PICKS) - {"channels_off"}:
             self._canvas.observe(self._on_canvas_pick, names=name)
         self.observe(self._on_own_probe, names="probe")
         self._canvas.on_pick(self._on_canvas_message)
         self.observe(self._on_own_channels_off, names="channels_off")
-        self.observe(self._on_own_look, names=["threshold", "show_box"])
+        self.observe(self._on_own_look, names=["channel", "threshold", "show_box", "zoom"])
+
+    def _pick(self, picks: Mapping[str, Any]) -> None:
+        """Set what has been picked, and has not come with an answer. What needs a map waits for one."""
+        with self._lock, self._canvas.hold_sync():
+            if self._drawn is not None and self._drawn.view == self._asked():
+                self._wanted = None, {}
+            for name, value in picks.items():
+                if name not in self._wanted[1]:
+                    setattr(self, name, value)
 
     def ablate(self) -> Ablation:
         """What the model itself says without the channels that are off; the view shows it, too.
@@ -104,35 +117,27 @@ class Selection(traitlets.HasTraits):
     def _input(self, image_index: int) -> object:
         raise NotImplementedError
 
+    def _asked(self) -> object:
+        raise NotImplementedError
+
     def _as_mirror(self) -> AbstractContextManager[None]:
         raise NotImplementedError
 
-    # -- channels that are off ---------------------------------------------------------------------------------
+    @traitlets.validate(*PICKS)
+    def _validate_pick(self, proposal: Any) -> Any:
+        return checked(proposal["trait"].name, proposal["value"], self._ground())
 
-    @traitlets.validate("channels_off")
-    def _validate_channels_off(self, proposal: Any) -> tuple[int, ...]:
-        value = proposal["value"]
-        count = 0 if self._drawn is None else len(self._drawn.explanation.alpha)
-        many = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
-        numbers = list(value) if many else [value]
-        if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in numbers) or not many:
-            raise SettingError(
-                f"channels_off: expected channel numbers, such as (3, 12), or () for the whole map; got {value!r}"
-            )
-        chosen = tuple(sorted({int(n) for n in numbers}))
-        if chosen and not (chosen[0] >= 0 and chosen[-1] < count):
-            wrong = chosen[0] if chosen[0] < 0 else chosen[-1]
-            raise SettingError(
-                f"channels_off: expected ints from 0 to {count - 1}, one per channel of the layer; got {wrong}"
-                if count
-                else f"channels_off: no layer is on show, so that there is no channel to leave out; got {value!r}"
-            )
-        if chosen and self._drawn.whole.method["terms"] is None:
-            raise SettingError(
-                f"channels_off: {self._drawn.view.method} does not say what a single channel adds to its map, so "
-                "that none can be left out; use another method"
-            )
-        return chosen
+    def _ground(self) -> Ground | None:
+        """What there is to pick from on show."""
+        if self._drawn is None:
+            return None
+        whole = self._drawn.whole
+        rows, columns = whole.cam.shape
+        return Ground(
+            len(whole.alpha), (rows, columns), self._drawn.view.method, whole.method["terms"] is not None
+        )
+
+    # -- channels that are off ---------------------------------------------------------------------------------
 
     def _on_own_channels_off(self, _: object) -> None:
         with self._lock:
@@ -148,6 +153,10 @@ class Selection(traitlets.HasTraits):
     def _off_at(self, layer: Layer, scene: Scene) -> tuple[int, ...]:
         """The channels that stay off in an answer: all of them at the same layer, none at another."""
         before = self._drawn
+        view, picks = self._wanted
+        if view == self._asked() and "channels_off" in picks:
+            chosen: tuple[int, ...] = picks["channels_off"]
+            return chosen
         same = before is not None and before.explanation.layer.name == layer.name
         if not same or scene.method["terms"] is None or max(self.channels_off, default=0) >= len(scene.alpha):
             return ()
@@ -183,32 +192,15 @@ class Selection(traitlets.HasTraits):
         """Let the traits follow an answer that has just been drawn: what belongs to another layer is gone."""
         with self._as_mirror():
             self.channels_off = drawn.off
-            if self.probe is not None and not self._is_in_grid(self.probe):
+            rows, columns = drawn.whole.cam.shape
+            if self.probe is not None and not (self.probe[0] < rows and self.probe[1] < columns):
                 self.probe = None
+        wanted, self._wanted = self._wanted, (None, {})
+        for name, value in wanted[1].items() if wanted[0] == drawn.view else ():
+            if name != "channels_off":
+                setattr(self, name, value)
 
     # -- the probe ---------------------------------------------------------------------------------------------
-
-    @traitlets.validate("probe")
-    def _validate_probe(self, proposal: Any) -> tuple[int, int] | None:
-        value = proposal["value"]
-        if value is None:
-            return None
-        pair = list(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else []
-        if len(pair) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in pair):
-            raise SettingError(f"probe: expected None or (row, column) of a cell of the map; got {value!r}")
-        cell = int(pair[0]), int(pair[1])
-        if self._drawn is None:
-            raise SettingError(f"probe: no layer is on show, so that there is no cell to look at; got {value!r}")
-        if not self._is_in_grid(cell):
-            rows, columns = self._drawn.whole.cam.shape
-            raise SettingError(
-                f"probe: expected a row from 0 to {rows - 1} and a column from 0 to {columns - 1}; got {value!r}"
-            )
-        return cell
-
-    def _is_in_grid(self, cell: tuple[int, int]) -> bool:
-        shape = self._drawn.whole.cam.shape
-        return all(0 <= at < count for at, count in zip(cell, shape, strict=True))
 
     def _on_own_probe(self, change: Any) -> None:
         self._canvas.probe = None if change["new"] is None else list(change["new"])
@@ -228,20 +220,6 @@ class Selection(traitlets.HasTraits):
             self._canvas.show_terms(wanted, first)
 
     # -- the box -----------------------------------------------------------------------------------------------
-
-    @traitlets.validate("threshold")
-    def _validate_threshold(self, proposal: Any) -> float:
-        value = proposal["value"]
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
-            raise SettingError(f"threshold: expected a share of the map's maximum, from 0 to 1; got {value!r}")
-        return float(value)
-
-    @traitlets.validate("show_box")
-    def _validate_show_box(self, proposal: Any) -> bool:
-        value = proposal["value"]
-        if not isinstance(value, (bool, np.bool_)):
-            raise SettingError(f"show_box: expected True or False; got {value!r}")
-        return bool(value)
 
     def _on_own_look(self, change: Any) -> None:
         setattr(self._canvas, change["name"], change["new"])

@@ -117,16 +117,16 @@ class State(HasTraits):
     def snapshot(self) -> View:
         """The question that the state asks now."""
         with self._writing:
-            edition = self.offer.editions.get(self.image_index, 0)
-            return View(
-                self.image_index,
-                self.layer,
-                self.target,
-                self.method,
-                self.evidence,
-                edition=edition,
-                compare_target=self.compare_target,
-            )
+            return self.question()
+
+    def question(self, **settings: Any) -> View:
+        """The question that the state would ask with other settings, which have been checked."""
+        asked = {
+            name: settings.get(name, getattr(self, name))
+            for name in View.__dataclass_fields__
+            if name != "edition"
+        }
+        return View(**asked, edition=self.offer.editions.get(asked["image_index"], 0))
 
     def on_update(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` once after each update, also after one that changed nothing (the user chose again)."""

@@ -520,3 +520,61 @@ def test_terms_meet_each_cells_largest_value_within_a_step() -> None:
     got = data * np.frombuffer(sent["scale"], "<f4")[:, None].astype(float)
     for row, wanted in zip(got, values, strict=True):
         np.testing.assert_allclose(row, wanted, rtol=1e-6, atol=np.abs(wanted).max() / 32767)
+
+
+# -- several at once, and from the beginning -------------------------------------------------------------------
+
+
+def test_what_is_picked_comes_with_the_layer_in_one_redraw(make):
+    widget = make(layer="conv")
+    with counted() as sent:
+        widget.set(layer="pool", channels_off=[1], probe=(1, 0), channel=0, threshold=0.5)
+    assert (widget.layer, widget.channels_off, widget.probe, widget.channel) == ("pool", (1,), (1, 0), 0)
+    assert widget.threshold == 0.5
+    scenes = [message for message in sent if "scene" in message.state]
+    assert len(scenes) == 1
+    # without channel 1 the map is A0 = [[1, 0], [1, 0]]
+    np.testing.assert_allclose(decode(widget._canvas.scene["cam"]), [[1, 0], [1, 0]], atol=1e-6)
+    assert (scenes[0].state["probe"], scenes[0].state["channel"]) == ([1, 0], 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": "pool", "probe": (2, 0)}, "probe: expected a row from 0 to 1"),  # conv has 4 x 4 cells
+        ({"layer": "pool", "channels_off": (2,)}, "channels_off: expected ints from 0 to 1"),
+        ({"layer": "pool", "channel": 2}, "channel: expected None or an int from 0 to 1"),
+        ({"method": "EigenCAM", "channels_off": (0,), "opacity": 2}, "opacity: expected a number"),
+        ({"method": "GuidedGradCAM", "channels_off": (0,)}, "channels_off: GuidedGradCAM does not say"),
+        ({"layer": "pool", "zoom": 0}, "zoom: expected a number from 1"),
+        ({"layer": "pool", "class_table": 1}, "class_table: expected True or False"),
+        ({"layer": "pool", "chanel": 1}, "chanel: there is no such setting; the settings are .*channels_off"),
+    ],
+)
+def test_where_one_of_several_is_wrong_all_is_as_it_was(make, changes, message):
+    widget = make(layer="conv")
+    widget.set(channels_off=(1,), probe=(3, 3))
+    with counted() as sent, pytest.raises(traitlets.TraitError, match=message):
+        widget.set(**changes)
+    assert (widget.layer, widget.method, widget.channels_off, widget.probe) == ("conv", "GradCAM", (1,), (3, 3))
+    assert sent == []
+
+
+def test_the_constructor_takes_what_is_picked(make):
+    widget = make(layer="pool", channel=1, channels_off=(1,), probe=(0, 0), threshold=0.5, show_box=True)
+    assert (widget.channel, widget.channels_off, widget.probe) == (1, (1,), (0, 0))
+    assert (widget.threshold, widget.show_box) == (0.5, True)
+    np.testing.assert_allclose(decode(widget._canvas.scene["cam"]), [[1, 0], [1, 0]], atol=1e-6)
+    with pytest.raises(traitlets.TraitError, match="probe: expected a row"):
+        make(layer="pool", probe=(2, 2))
+
+
+def test_what_is_picked_waits_for_the_passes_that_a_map_needs(make):
+    widget = make(layer="pool")
+    widget.set(method="ScoreCAM", probe=(1, 1))
+    assert widget.probe is None
+    widget.compute()
+    assert widget.probe == (1, 1)
+    widget.set(method="AblationCAM", probe=(0, 1))
+    widget.set(method="GradCAM")
+    assert widget.probe == (1, 1)  # that of the map which was never computed is forgotten
