@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["PAD_SCRIPTS", "PAD_STYLES", "SCRIPTS", "STYLES", "script", "style"]
+__all__ = [
+    "HANDOUT_SCRIPTS",
+    "HANDOUT_STYLES",
+    "PAD_SCRIPTS",
+    "PAD_STYLES",
+    "SCRIPTS",
+    "STYLES",
+    "script",
+    "shell",
+    "style",
+]
 
 SCRIPTS = (
     "decode",
@@ -56,6 +66,11 @@ PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "page", "pad")
 
 PAD_STYLES = ("look", "pad")
 
+HANDOUT_SCRIPTS = ("handout",)
+"""What a hand-out has in addition, in the same module: the kernel's part, and the controls."""
+
+HANDOUT_STYLES = ("handout",)
+
 _HERE = Path(__file__).parent
 
 
@@ -67,6 +82,11 @@ def script(names: tuple[str, ...] = SCRIPTS) -> str:
 def style(names: tuple[str, ...] = STYLES) -> str:
     """The style sheet that goes with it."""
     return _joined(names, ".css")
+
+
+def shell() -> str:
+    """The page of a hand-out, with {{names}} of what is to be put in."""
+    return (_HERE / "handout.html").read_text("utf-8")
 
 
 def _joined(names: tuple[str, ...], suffix: str) -> str:

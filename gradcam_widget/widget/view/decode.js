@@ -57,19 +57,22 @@ async function decodeStrip(strip) {
   return { evidence: strip.evidence, question: strip.question, layers };
 }
 
-/** The activation maps of a message, channel number -> Float32Array. */
-async function decodeActivations({ first, shape, low, step, data }) {
+/** The activation maps of a message, channel number -> Float32Array. A hand-out has them at hand: `plain`, not
+ *  deflated, in steps of one or two bytes. */
+async function decodeActivations({ first, shape, low, step, data, plain, bytes = 1 }) {
   const [count, rows, cols] = shape;
   const [lows, steps] = [low, step].map((part) => new Float32Array(bytesOf(part).slice().buffer));
-  const values = await inflate(bytesOf(data));
+  const raw = plain ? bytesOf(data).slice() : await inflate(bytesOf(data));
+  const values = bytes === 2 ? new Uint16Array(raw.buffer) : raw;
   const cells = rows * cols;
   const mapOf = (i) => Float32Array.from(values.subarray(i * cells, (i + 1) * cells), (v) => lows[i] + v * steps[i]);
   return new Map(Array.from({ length: count }, (_, i) => [first + i, mapOf(i)]));
 }
 
-/** The terms of a message: cell, counted row by row -> Float32Array (K,). */
-async function decodeTerms({ first, shape, scale, data }) {
+/** The terms of a message: cell, counted row by row -> Float32Array (K,). `plain`: they are that already. */
+async function decodeTerms({ first, shape, scale, data, plain }) {
   const [count, channels] = shape;
+  if (plain) return new Map([[first, data]]);
   const scales = new Float32Array(bytesOf(scale).slice().buffer);
   const steps = new Int16Array((await inflate(bytesOf(data))).buffer);
   const valuesOf = (i) => Float32Array.from(steps.subarray(i * channels, (i + 1) * channels), (v) => v * scales[i]);
