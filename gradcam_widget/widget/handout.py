@@ -570,7 +570,7 @@ def _questions(questions: Sequence[str]) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    return [part.strip("\n") for part in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")) if part.strip()]
+    return [part.strip("\n") for part in re.split(r"\n\s*\n", text.replace("\r\n", "\n")) if part.strip()]
 
 
 def _escaped(text: str) -> str:
@@ -616,9 +616,7 @@ def _picked_pictures(images: Any, names: Sequence[str], shown: int) -> list[int]
             found[names.index(image)] = None
         elif isinstance(image, Integral) and not isinstance(image, bool):
             if not 0 <= int(image) < len(names):
-                raise ValueError(
-                    f"images: expected an int from 0 to {len(names) - 1}, one per picture; got {image}"
-                )
+                raise ValueError(f"images: expected ints from 0 to {len(names) - 1}, one per picture; got {image}")
             found[int(image)] = None
         else:
             raise TypeError(f'images: expected names or indices of pictures, or "all"; got {image!r}')
