@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gradcam_widget import evaluate as evaluate
     from gradcam_widget.engine import GradCAM
     from gradcam_widget.explanation import Explanation
     from gradcam_widget.layers import Layer
@@ -29,6 +30,8 @@ __all__ = ["Explanation", "GradCAM", "GradCAMWidget", "Layer", "__version__"]
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module on first use (PEP 562)."""
+    if name == "evaluate":
+        return importlib.import_module("gradcam_widget.evaluate")
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
@@ -37,4 +40,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME, "evaluate"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -39,7 +41,7 @@ from gradcam_widget.memory import Memory, is_out_of_memory
 from gradcam_widget.methods import Method, find_method
 from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import fill_colours
-from gradcam_widget.perturbation import Progress, ablated_output, batch_size, occluded_scores, report
+from gradcam_widget.perturbation import Progress, VersionScores, ablated_output, batch_size, covered, report
 from gradcam_widget.resolution import NO_MAPS, find_record, is_side_head, settle_target
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.tail import Tail
@@ -127,7 +129,7 @@ class GradCAM:
         if place is not None:
             self.model.to(place)
         self.transform: Transform = transform or own_transform(model) or own_transform(self.model) or IMAGENET
-        self._selector = output
+        self._selector, self._layout = output, layout
         self._tracer = Tracer(self.model, output, layout)
         self._gradients = Gradients(self._cache)
         self._spatial = spatial_dimensions(self.model)
@@ -520,22 +522,102 @@ class GradCAM:
         if fill not in ("mean", "grey", "blur"):
             raise ValueError(f"fill: expected mean, grey or blur; got {fill!r}")
 
-        def run() -> Occlusion:
+        def begin() -> tuple[Trace, Target, Tensor, Tensor]:
             _, trace = self._trace(image)
             what = self._target(wanted, trace)
-            first = trace.inputs[0].detach()
-            if first.ndim != 4:
-                raise ValueError(f"image: expected a picture (1, C, H, W); got shape {tuple(first.shape)}")
-            height, width = first.shape[2:]
-            grid, boxes = patches((height, width), patch, stride)
+            first = _picture_of(trace)
+            patches((first.shape[2], first.shape[3]), patch, stride)  # says what does not fit before anything runs
             cover = repaint(first, fill_colours(pixels(first, self.transform), fill), self.transform)
-            size = batch_size(trace.bytes(), self._cache.budget, first.device, whole=True)
-            score, covered = occluded_scores(self.model, trace, what, boxes, cover, size, self._selector, progress)
-            self._other_passes += Passes(forward=len(boxes))
-            drop = (score.double() - covered.double()).cpu().reshape(grid).numpy()
-            return Occlusion(what, float(score), drop, boxes, (height, width), fill)
+            return trace, what, first, cover
 
-        return self._within_memory(run)
+        trace, what, first, cover = self._within_memory(begin)
+        height, width = first.shape[2:]
+        grid, boxes = patches((height, width), patch, stride)
+        values = self._scores(
+            trace,
+            what,
+            lambda first, batch: covered(first, boxes[batch.start : batch.stop], cover),
+            len(boxes),
+            progress,
+        )
+        score = float(what(trace.output[0].detach().clone()))
+        return Occlusion(what, score, (score - values).reshape(grid).numpy(), boxes, (height, width), fill)
+
+    def score_versions(
+        self,
+        image: object,
+        versions: Callable[[Tensor, range], Tensor],
+        count: int,
+        target: object = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """(count,) a target's value for many versions of one picture, float64 on the CPU: one forward pass each,
+        in batches within the memory budget. Between batches the engine answers others.
+
+        Args:
+            image: as in `explain`; a picture.
+            versions: (the picture (1, C, H, W) as the model has it, a range of numbers below ``count``) -> these
+                versions of it, (n, C, H, W).
+            count: how many versions there are.
+            target: as in `explain`; None for the class predicted for the picture itself.
+            progress: as in `explain`.
+        """
+        wanted = check_target(target, self.class_names)
+        _check_callable(versions, "versions", "(picture, range) -> tensor (n, C, H, W)")
+        if count < 1:
+            raise ValueError(f"count: expected at least one version; got {count}")
+        _check_callable(progress, "progress", "(done, in all)")
+
+        def begin() -> tuple[Trace, Target]:
+            _, trace = self._trace(image)
+            _picture_of(trace)
+            return trace, self._target(wanted, trace)
+
+        return self._scores(*self._within_memory(begin), versions, count, progress)
+
+    def copy(self) -> GradCAM:
+        """An engine like this one around a deep copy of its model, which may be changed as one likes.
+
+        Raises:
+            TypeError: for a model that cannot be copied.
+        """
+        with self._lock:
+            try:
+                twin = deepcopy(self.model)
+            except Exception as error:
+                raise TypeError(
+                    f"model: {type(self.model).__name__} cannot be copied ({type(error).__name__}: {error}), "
+                    "and weights are changed in a copy only. It must hold no locks, files, or tensors with a graph"
+                ) from error
+        return GradCAM(
+            twin,
+            transform=self.transform,
+            memory_budget=self._cache.budget,
+            class_names=self.class_names,
+            output=self._selector,
+            layout=self._layout,
+        )
+
+    def _scores(
+        self,
+        trace: Trace,
+        target: Target,
+        versions: Callable[[Tensor, range], Tensor],
+        count: int,
+        progress: Progress | None,
+    ) -> Tensor:
+        """(count,) a target's values for versions of a traced picture. The lock is held for a batch at a time."""
+        first = trace.inputs[0].detach()
+        size = batch_size(trace.bytes(), self._cache.budget, first.device, whole=True)
+        score = self._within_memory(lambda: VersionScores(self.model, trace, target, size, self._selector))
+        values = []
+        for start in range(0, count, score.size):
+            batch = range(start, min(start + score.size, count))
+            values.append(self._within_memory(functools.partial(_score_batch, score, versions, first, batch)))
+            self._other_passes += Passes(forward=len(batch))
+            report(progress, batch.stop, count)
+        return torch.cat(values)
 
     # -- from arguments to a trace, a target and a record ------------------------------------------------------
 
@@ -777,6 +859,21 @@ class GradCAM:
                     f"of {type(self.model).__name__} kept; {freed / 1e6:.0f} MB kept for other pictures were "
                     "freed first. Use a smaller picture, a smaller model, half precision or device='cpu'"
                 ) from error
+
+
+def _score_batch(
+    score: VersionScores, versions: Callable[[Tensor, range], Tensor], first: Tensor, batch: range
+) -> Tensor:
+    with _plain_arithmetic(first):
+        return score(versions(first, batch)).double().cpu()
+
+
+def _picture_of(trace: Trace) -> Tensor:
+    """The picture that was traced; ValueError where the input is none."""
+    first = trace.inputs[0].detach()
+    if first.ndim != 4:
+        raise ValueError(f"image: expected a picture (1, C, H, W); got shape {tuple(first.shape)}")
+    return first
 
 
 _SATURATED = 1e-4  # of the logit's gradient that a probability keeps

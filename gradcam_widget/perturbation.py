@@ -17,11 +17,12 @@ from gradcam_widget.trace import Record, Trace
 __all__ = [
     "Cancelled",
     "Progress",
+    "VersionScores",
     "ablated_output",
     "ablated_scores",
     "batch_size",
+    "covered",
     "masked_scores",
-    "occluded_scores",
     "refuse",
     "report",
 ]
@@ -103,30 +104,42 @@ def masked_scores(
     return torch.cat(scores)
 
 
-def occluded_scores(
-    model: nn.Module,
-    trace: Trace,
-    target: Target,
-    boxes: Sequence[tuple[int, int, int, int]],
-    fill: Tensor,
-    size: int,
-    selector: Selector = None,
-    progress: Progress | None = None,
-) -> tuple[Tensor, Tensor]:
-    """(y, (N,)): the target's value, and its value with each box of the picture replaced by that of ``fill``.
+class VersionScores:
+    """A target's values for versions of the picture that was traced: other first inputs, in batches.
 
-    Boxes are (x0, y0, x1, y1), half open; ``fill`` is (1, C, H, W) as the (first) input. Source: Zeiler and
-    Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
+    Args:
+        model: the model.
+        trace: a forward pass of it.
+        target: the scalar.
+        size: how many versions may go through at once.
+        selector: of the scores in the model's output.
+
+    Attributes:
+        size: how many are taken at once: 1 where the model does not answer for each picture by itself.
     """
-    first = trace.inputs[0].detach()
-    outputs, takes_batches = _forward(model, trace, selector)
-    scores = []
-    for batch in _batches(len(boxes), size if size > 1 and takes_batches() else 1, progress):
-        inputs = first.expand(len(batch), *first.shape[1:]).clone()
-        for row, (x0, y0, x1, y1) in enumerate(boxes[batch.start : batch.stop]):
-            inputs[row, ..., y0:y1, x0:x1] = fill[0, ..., y0:y1, x0:x1]
-        scores.append(_values(target, outputs(inputs)))
-    return _values(target, trace.output.detach())[0], torch.cat(scores)
+
+    def __init__(
+        self, model: nn.Module, trace: Trace, target: Target, size: int, selector: Selector = None
+    ) -> None:
+        self._target = target
+        self._outputs, takes_batches = _forward(model, trace, selector)
+        self.size = size if size > 1 and takes_batches() else 1
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """(n,) the target's values for first inputs (n, C, H, W), on the model's device and of its dtype."""
+        return _values(self._target, self._outputs(inputs))
+
+
+def covered(first: Tensor, boxes: Sequence[tuple[int, int, int, int]], fill: Tensor) -> Tensor:
+    """(n, C, H, W) a picture (1, C, H, W) with each of n boxes replaced by that of ``fill``, (1, C, H, W).
+
+    Boxes are (x0, y0, x1, y1), half open. Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional
+    Networks", ECCV 2014, section 4.2.
+    """
+    inputs = first.expand(len(boxes), *first.shape[1:]).clone()
+    for row, (x0, y0, x1, y1) in enumerate(boxes):
+        inputs[row, ..., y0:y1, x0:x1] = fill[0, ..., y0:y1, x0:x1]
+    return inputs
 
 
 def _forward(

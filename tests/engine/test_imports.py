@@ -75,6 +75,32 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "trace",
     ),
     "comparison": ("engine", "explanation", "methods", "targets"),
+    # is the map true?
+    "evaluate.drawing": (),
+    "evaluate.question": (
+        "engine",
+        "explanation",
+        "heatmap",
+        "layers",
+        "methods",
+        "perturbation",
+        "targets",
+    ),
+    "evaluate.similarity": (),
+    "evaluate.stages": (),
+    "evaluate.curves": ("engine", "evaluate.drawing", "evaluate.question", "heatmap", "perturbation"),
+    "evaluate.sanity": (
+        "engine",
+        "evaluate.drawing",
+        "evaluate.question",
+        "evaluate.similarity",
+        "evaluate.stages",
+        "explanation",
+        "occlusion",
+        "perturbation",
+        "targets",
+    ),
+    "evaluate.__init__": ("evaluate.curves", "evaluate.sanity", "evaluate.similarity"),
     # models and pictures
     "models": ("inputs",),
     # the widget: its parts know neither the engine nor torch; the explorer knows both sides
