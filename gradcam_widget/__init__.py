@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradcam_widget import evaluate as evaluate
+    from gradcam_widget.channel_names import ChannelNames
     from gradcam_widget.engine import GradCAM
     from gradcam_widget.explanation import Explanation
     from gradcam_widget.layers import Layer
+    from gradcam_widget.neurons import name_channels
     from gradcam_widget.widget.explorer import GradCAMWidget
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "ChannelNames": "gradcam_widget.channel_names",
     "GradCAM": "gradcam_widget.engine",
     "Explanation": "gradcam_widget.explanation",
     "Layer": "gradcam_widget.layers",
     "GradCAMWidget": "gradcam_widget.widget.explorer",
+    "name_channels": "gradcam_widget.neurons",
 }
 
-__all__ = ["Explanation", "GradCAM", "GradCAMWidget", "Layer", "__version__"]
+__all__ = ["ChannelNames", "Explanation", "GradCAM", "GradCAMWidget", "Layer", "__version__", "name_channels"]
 
 
 def __getattr__(name: str) -> object:

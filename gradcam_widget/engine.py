@@ -42,6 +42,7 @@ from gradcam_widget.methods import Method, find_method
 from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import fill_colours
 from gradcam_widget.perturbation import Progress, VersionScores, ablated_output, batch_size, covered, report
+from gradcam_widget.reading import Reader, Reading
 from gradcam_widget.resolution import NO_MAPS, find_record, is_side_head, settle_target
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.tail import Tail
@@ -618,6 +619,65 @@ class GradCAM:
             self._other_passes += Passes(forward=len(batch))
             report(progress, batch.stop, count)
         return torch.cat(values)
+
+    def read(
+        self, images: Sequence[object], layer: object = None, *, progress: Progress | None = None
+    ) -> Iterator[Reading]:
+        """The activations of one layer for many pictures, in batches and without gradients; none are kept here.
+
+        Pictures of one size go through together, as far as the model takes batches and the memory budget allows.
+
+        Args:
+            images: each as in `explain`; looked at one by one.
+            layer: as in `explain`; None is chosen once, for the first picture.
+            progress: as in `explain`.
+        """
+        place = self._check_layer(layer)
+        _check_callable(progress, "progress", "(done, in all)")
+        if not len(images):
+            return iter(())
+        return self._read(images, place or self.default_layer(images[0]).name, progress)
+
+    def _read(
+        self, images: Sequence[object], place: str | nn.Module, progress: Progress | None
+    ) -> Iterator[Reading]:
+        readers: dict[tuple[torch.Size, ...], tuple[Reader, Layer, int]] = {}  # by the sizes of the inputs
+        waiting: list[tuple[Tensor, ...]] = []
+        shape: tuple[torch.Size, ...] = ()
+
+        def flush(done: int) -> Reading:
+            reader, layer, _ = readers[shape]
+            first = _tensor_of(self.model)
+            inputs = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*waiting, strict=True)]
+            maps = self._within_memory(lambda: reader(tuple(placed(tensor, first) for tensor in inputs)))
+            self._other_passes += Passes(forward=len(waiting))
+            waiting.clear()
+            return Reading(done - len(maps), layer, tuple(inputs[0].shape[2:]), inputs[0], maps)
+
+        for number, image in enumerate(images):
+            inputs = as_inputs(image, self.transform, self._spatial)
+            if waiting and tuple(tensor.shape for tensor in inputs) != shape:
+                yield flush(number)
+                report(progress, number, len(images))
+            shape = tuple(tensor.shape for tensor in inputs)
+            if shape not in readers:
+                readers[shape] = self._within_memory(lambda: self._reader(image, place))  # noqa: B023 # called now
+            waiting.append(inputs)
+            if len(waiting) == readers[shape][2] or number == len(images) - 1:
+                yield flush(number + 1)
+                report(progress, number + 1, len(images))
+
+    def _reader(self, image: object, place: str | nn.Module) -> tuple[Reader, Layer, int]:
+        """What reads a layer for pictures of this one's size, the layer there, and how many go through at once."""
+        trace = self._trace(image)[1]
+        record = find_record(place, trace)
+        reader = Reader(self.model, record)
+        size = batch_size(trace.bytes(), self._cache.budget, self.device, whole=True)
+        inputs = [tensor.detach() for tensor in trace.inputs]
+        if size > 1 and all(tensor.ndim and tensor.shape[0] == 1 for tensor in inputs):
+            reader.check_batches(inputs)
+            self._other_passes += Passes(forward=2)
+        return reader, trace.layer(record), size if reader.takes_batches else 1
 
     # -- from arguments to a trace, a target and a record ------------------------------------------------------
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Dominators", "nodes_below", "reach", "receptive_field"]
+__all__ = ["Dominators", "Field", "nodes_below", "reach", "receptive_field"]
 
 
 class Dominators:
@@ -126,18 +126,36 @@ _LOCAL = (
 """Functions that leave places where they are: their autograd nodes' names begin so."""
 
 _EVERYTHING = float("inf")
-_Field = tuple[tuple[float, ...], tuple[int, ...]]
-"""(field, stride) of a node's output, per axis in input pixels; both empty for parameters."""
-_NOTHING: _Field = ((), ())
 
 
-def receptive_field(
-    tensor: Tensor, source: Tensor, seen: dict[Any, _Field | None] | None = None
-) -> tuple[int, ...] | None:
-    """Input pixels per axis that one cell of ``tensor`` can see, read off the autograd graph; None if unknown.
+class Field(NamedTuple):
+    """What the cells of a feature map see of the input, in input pixels per axis.
+
+    Attributes:
+        start, stop: where the first cell's receptive field begins, and the first pixel after it; outside of the
+            picture where padding is seen, and infinite where the whole picture is.
+        stride: from a cell's field to the next one's.
+    """
+
+    start: tuple[float, ...]
+    stop: tuple[float, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[float, ...]:
+        """How much one cell sees."""
+        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+
+
+_NOTHING = Field((), (), ())
+"""That of parameters."""
+
+
+def receptive_field(tensor: Tensor, source: Tensor, seen: dict[Any, Field | None] | None = None) -> Field | None:
+    """What the cells of ``tensor`` see of ``source``, read off the autograd graph; None if unknown.
 
     Along a path from the cell to the input, a window of k cells with dilation d widens the field by (k-1) * d
-    times the stride of its input; several paths give the widest, a mean over the picture gives all of it.
+    times the stride of its input; several paths see what each of them does, a mean over the picture all of it.
 
     Args:
         tensor: a feature map.
@@ -148,12 +166,10 @@ def receptive_field(
     if node is None:
         return None
     found = _walk(node, source, {} if seen is None else seen)
-    if found is None or not found[0]:
-        return None
-    return tuple(int(min(field, size)) for field, size in zip(found[0], source.shape[2:], strict=True))
+    return None if found == _NOTHING else found
 
 
-def _walk(node: Any, source: Tensor, seen: dict[Any, _Field | None]) -> _Field | None:
+def _walk(node: Any, source: Tensor, seen: dict[Any, Field | None]) -> Field | None:
     stack = [node]
     while stack:
         current = stack[-1]
@@ -168,30 +184,66 @@ def _walk(node: Any, source: Tensor, seen: dict[Any, _Field | None]) -> _Field |
     return seen[node]
 
 
-def _step(node: Any, parents: list[_Field | None], source: Tensor) -> _Field | None:
+def _step(node: Any, parents: list[Field | None], source: Tensor) -> Field | None:
     name, spatial = type(node).__name__, source.ndim - 2
     if name == "AccumulateGrad":
-        return ((1,) * spatial, (1,) * spatial) if node.variable is source else _NOTHING
+        return Field((0,) * spatial, (1,) * spatial, (1,) * spatial) if node.variable is source else _NOTHING
     inside = [parent for parent in parents if parent != _NOTHING]
     if not inside:
         return _NOTHING
-    if None in inside:
+    known = [parent for parent in inside if parent is not None]
+    if len(known) < len(inside):
         return None
-    fields, strides = zip(*(parent for parent in inside if parent is not None), strict=True)
-    field, stride = tuple(map(max, *fields, fields[0])), tuple(map(max, *strides, strides[0]))
+    field = Field(
+        tuple(map(min, zip(*(one.start for one in known), strict=True))),
+        tuple(map(max, zip(*(one.stop for one in known), strict=True))),
+        tuple(map(max, zip(*(one.stride for one in known), strict=True))),
+    )
     window = _window(node, name, spatial)
     if window is not None:
-        if min(map(len, window)) < spatial:
-            return None  # a convolution along something else, such as the channels
-        # Pooling along one axis runs as two-dimensional pooling over an axis of length 1.
-        kernel, step, dilation = (tuple(axes)[-spatial:] for axes in window)
-        field = tuple(f + (k - 1) * d * s for f, k, d, s in zip(field, kernel, dilation, stride, strict=True))
-        return field, tuple(s * t for s, t in zip(stride, step, strict=True))
+        return None if min(map(len, window)) < spatial else _widened(field, window, spatial)
     if _mixes_places(node, name):
-        return (_EVERYTHING,) * spatial, stride
+        return Field((-_EVERYTHING,) * spatial, (_EVERYTHING,) * spatial, field.stride)
+    if name.startswith("ConstantPad"):
+        # Named from the last axis on: how many cells before and after.
+        before = list(node._saved_pad[0 : 2 * spatial : 2])
+        return _moved(field, [-cells for cells in reversed(before + [0] * (spatial - len(before)))])
+    if name.startswith("Slice") and _is_of_places(node, spatial):
+        axis = node._saved_dim - 2
+        length = node._saved_self_sym_sizes[node._saved_dim]
+        first = node._saved_start + length if node._saved_start < 0 else node._saved_start
+        moved = _moved(field, [first if at == axis else 0 for at in range(spatial)])
+        return moved._replace(
+            stride=tuple(s * node._saved_step if at == axis else s for at, s in enumerate(moved.stride))
+        )
     if name.startswith(_LOCAL) or name == "NativeLayerNormBackward0":
-        return field, stride
+        return field
     return None
+
+
+def _widened(field: Field, window: tuple[Sequence[int], ...], spatial: int) -> Field:
+    """The field after a window of (kernel, step, dilation, padding) along each axis."""
+    # Pooling along one axis runs as two-dimensional pooling over an axis of length 1.
+    kernel, step, dilation, padding = (tuple(axes)[-spatial:] for axes in window)
+    moved = _moved(field, [-cells for cells in padding])
+    reach = ((k - 1) * d * s for k, d, s in zip(kernel, dilation, field.stride, strict=True))
+    return Field(
+        moved.start,
+        tuple(stop + more for stop, more in zip(moved.stop, reach, strict=True)),
+        tuple(s * t for s, t in zip(field.stride, step, strict=True)),
+    )
+
+
+def _moved(field: Field, cells: Sequence[int]) -> Field:
+    """The field where another cell is the first one, so many cells away along each axis."""
+    by = [cell * stride for cell, stride in zip(cells, field.stride, strict=True)]
+    start, stop = (tuple(at + d for at, d in zip(edge, by, strict=True)) for edge in (field.start, field.stop))
+    return Field(start, stop, field.stride)
+
+
+def _is_of_places(node: Any, spatial: int) -> bool:
+    """Whether a slice is along an axis of the picture; with the channels last that cannot be told."""
+    return len(node._saved_self_sym_sizes) == spatial + 2 and node._saved_dim >= 2
 
 
 def _mixes_places(node: Any, name: str) -> bool:
@@ -204,13 +256,14 @@ def _mixes_places(node: Any, name: str) -> bool:
     return name == "NativeLayerNormBackward0" and len(node._saved_normalized_shape) > 1
 
 
-def _window(node: Any, name: str, spatial: int) -> tuple[Sequence[int], Sequence[int], Sequence[int]] | None:
-    """(kernel, stride, dilation) of a convolution or pooling node, or None for any other."""
+def _window(node: Any, name: str, spatial: int) -> tuple[Sequence[int], ...] | None:
+    """(kernel, stride, dilation, padding) of a convolution or pooling node, or None for any other."""
     ones = (1,) * spatial
     if name == "ConvolutionBackward0" and not node._saved_transposed:
-        return node._saved_weight.shape[2:], node._saved_stride, node._saved_dilation
+        return node._saved_weight.shape[2:], node._saved_stride, node._saved_dilation, node._saved_padding
     if name.startswith("MaxPool") and "WithIndices" in name:
-        return node._saved_kernel_size, node._saved_stride or node._saved_kernel_size, node._saved_dilation
+        kernel, dilation = node._saved_kernel_size, node._saved_dilation
+        return kernel, node._saved_stride or kernel, dilation, node._saved_padding
     if name.startswith("AvgPool"):
-        return node._saved_kernel_size, node._saved_stride or node._saved_kernel_size, ones
+        return node._saved_kernel_size, node._saved_stride or node._saved_kernel_size, ones, node._saved_padding
     return None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation, batchnorm, conv, instancenorm, normalization, pooling
+
+from gradcam_widget.graph import Field
 
 __all__ = [
     "CustomLayout",
@@ -51,6 +54,7 @@ class Layer:
             to the layer mixes the whole picture (squeeze-and-excitation, attention) or cannot be followed.
         call: which call of the module this is, counted from one.
         why: why this layer was chosen, where the engine chose it.
+        field: where the receptive fields lie; `seen_by` reads it.
     """
 
     name: str
@@ -58,7 +62,21 @@ class Layer:
     shape: tuple[int, ...]
     receptive_field: tuple[int, ...] | None = None
     call: int = 1
-    why: str = field(default="", compare=False)
+    why: str = dataclasses.field(default="", compare=False)
+    field: Field | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    def seen_by(self, cell: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+        """(start, stop) in input pixels per axis of what a cell can see: from ``start`` up to before ``stop``.
+
+        Reaches beyond the picture where the padding is seen. None where it is not known, or is all of the picture
+        by a mean over it.
+        """
+        if self.field is None or not all(map(math.isfinite, self.field.size)):
+            return None
+        return tuple(
+            (int(start) + at * stride, int(stop) + at * stride)
+            for start, stop, stride, at in zip(*self.field, cell, strict=True)
+        )
 
     @property
     def cells(self) -> int:

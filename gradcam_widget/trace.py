@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, padding, pooling
 
-from gradcam_widget.graph import Dominators, reach, receptive_field
+from gradcam_widget.graph import Dominators, Field, reach, receptive_field
 from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradients_on, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
@@ -108,7 +108,8 @@ class Trace:
         known = self._described.get(record.index)
         if known is None:
             field = self._receptive_field(record)
-            known = Layer(record.name, record.kind, record.shape, field, record.call)
+            size = field and tuple(int(min(pair)) for pair in zip(field.size, self.picture, strict=True))
+            known = Layer(record.name, record.kind, record.shape, size, record.call, field=field)
             self._described[record.index] = known
         return replace(known, why=why) if why else known
 
@@ -203,7 +204,7 @@ class Trace:
         }
         return sum(sizes.values())
 
-    def _receptive_field(self, record: Record) -> tuple[int, ...] | None:
+    def _receptive_field(self, record: Record) -> Field | None:
         with self.backward():  # what a checkpoint saved is computed when it is looked at
             return receptive_field(record.output, self.inputs[0], self._fields)
 

@@ -211,3 +211,40 @@ def test_long_chains_need_no_recursion():
     for node, following in pairwise(nodes):
         node.next_functions = ((following, 0),)
     assert len(list(Dominators(nodes[0], nodes).of(19_999))) == 20_000
+
+
+@pytest.mark.parametrize("cell", [(9, 5), (10, 6), (11, 7)])
+def test_where_a_cell_looks_against_the_gradient_at_the_input(cell):
+    # Uneven paddings and slices included; away from the edges, where cells that are cut off would be seen.
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(1, 2, 3, stride=2, padding=1)
+            self.b = nn.Conv2d(2, 2, (3, 5), padding="same")
+            self.c = nn.Conv2d(2, 2, 3, dilation=2, padding=2)
+
+        def forward(self, x):
+            x = torch.nn.functional.pad(self.a(x), (2, 0, 1, 3))[:, :, 2:, ::2]
+            return self.c(torch.nn.functional.avg_pool2d(self.b(x), 3, 2, 1)).flatten(2).mean(2)
+
+    torch.manual_seed(0)
+    model = Model().double().eval()
+    for parameter in model.parameters():
+        parameter.data.uniform_(0.1, 1)
+    x = torch.rand(1, 1, 96, 112, dtype=torch.float64, requires_grad=True)
+    kept = []
+    handle = model.c.register_forward_hook(lambda module, args, output: kept.append(output))
+    model(x)
+    handle.remove()
+    (gradient,) = torch.autograd.grad(kept[0][0, :, cell[0], cell[1]].sum(), x)
+    found = next(layer for layer in GradCAM(model).layers(x.detach()) if layer.name == "c").seen_by(cell)
+    for axis, (start, stop) in enumerate(found):
+        lit = gradient[0, 0].any(1 - axis).nonzero().flatten()
+        expected = max(start, 0), min(stop, x.shape[2 + axis])
+        assert (int(lit.min()), int(lit.max()) + 1) == expected
+
+
+def test_a_cell_that_sees_everything_or_nobody_knows_what_has_no_place():
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.Flatten())
+    found = {layer.name: layer.seen_by((0, 0)) for layer in GradCAM(body.eval()).layers(torch.rand(3, 9, 9))}
+    assert found == {"0": ((0, 3), (0, 3)), "1": None, "2": None}

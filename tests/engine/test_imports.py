@@ -22,12 +22,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "__init__": (),  # the public names come lazily
     # leaves: they know nothing of the package
     "cache": (),
+    "channel_names": (),
     "diagnosis": (),
     "graph": (),
     "harmless": (),
     "heatmap": (),
     "inputs": (),
-    "layers": (),
+    "layers": ("graph",),
     "lessons": (),
     "localise": (),
     "painting": (),
@@ -44,6 +45,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "presets": ("heatmap",),
     "trace": ("graph", "harmless", "layers", "targets"),
     "gradients": ("cache", "targets", "trace"),
+    "reading": ("harmless", "layers", "trace"),
     "tail": ("harmless", "targets", "trace"),
     "guided": ("gradients", "graph", "targets", "trace"),
     "perturbation": ("harmless", "heatmap", "tail", "targets", "trace"),
@@ -68,6 +70,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "occlusion",
         "painting",
         "perturbation",
+        "reading",
         "resolution",
         "smoothing",
         "tail",
@@ -75,6 +78,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "trace",
     ),
     "comparison": ("engine", "explanation", "methods", "targets"),
+    "neurons": ("cache", "channel_names", "engine", "layers", "perturbation", "reading"),
     # is the map true?
     "evaluate.drawing": (),
     "evaluate.question": (
