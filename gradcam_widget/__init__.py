@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradcam_widget import evaluate as evaluate
+    from gradcam_widget.archive import replay
     from gradcam_widget.channel_names import ChannelNames
     from gradcam_widget.engine import GradCAM
     from gradcam_widget.explanation import Explanation
@@ -27,9 +28,19 @@ _HOME = {
     "Layer": "gradcam_widget.layers",
     "GradCAMWidget": "gradcam_widget.widget.explorer",
     "name_channels": "gradcam_widget.neurons",
+    "replay": "gradcam_widget.archive",
 }
 
-__all__ = ["ChannelNames", "Explanation", "GradCAM", "GradCAMWidget", "Layer", "__version__", "name_channels"]
+__all__ = [
+    "ChannelNames",
+    "Explanation",
+    "GradCAM",
+    "GradCAMWidget",
+    "Layer",
+    "__version__",
+    "name_channels",
+    "replay",
+]
 
 
 def __getattr__(name: str) -> object:

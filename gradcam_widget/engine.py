@@ -792,6 +792,7 @@ class GradCAM:
             mean_activations=mean,
             signed_cam=signed,
             guided=guided,
+            smooth=smooth,
             picture=trace.picture,
             diagnosis=None if kept.diagnosis is None else kept.diagnosis.sentence,
             diagnosis_code=None if kept.diagnosis is None else kept.diagnosis.code,

@@ -12,6 +12,7 @@ from gradcam_widget import figures
 from gradcam_widget.heatmap import as_heatmap
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
+from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.targets import Target
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Explanation:
         signed_cam: (h, w) the map before the ReLU; for GradCAM S^c = sum_k alpha_k^c A^k.
         picture: (H, W), the size of the input the map belongs to.
         guided: (C, H, W) for the guided methods: their map at the picture's pixels; else None.
+        smooth: the copies of the picture that the map is averaged over, or None.
         diagnosis: None, or one sentence where the map needs one (empty, one cell, NaN).
         diagnosis_code: the same for programs, such as "no_positive"; see `gradcam_widget.diagnosis.Diagnosis`.
     """
@@ -53,6 +55,7 @@ class Explanation:
     diagnosis: str | None
     diagnosis_code: str | None
     guided: Tensor | None
+    smooth: Smoothing | None
     _maps: Tensor = field(repr=False)
 
     @property

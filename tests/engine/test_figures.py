@@ -46,6 +46,7 @@ def explanation(name: str = "cat", layer: str = "body.2", **changes: object) -> 
         diagnosis=None,
         diagnosis_code=None,
         guided=None,
+        smooth=None,
         _maps=maps,
     )
     return replace(values, **changes)

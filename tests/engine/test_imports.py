@@ -41,7 +41,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "methods": ("heatmap", "targets"),
     "ablation": ("layers", "targets"),
     "figures": ("localise", "methods", "render", "targets"),
-    "explanation": ("figures", "heatmap", "layers", "methods", "targets"),
+    "explanation": ("figures", "heatmap", "layers", "methods", "smoothing", "targets"),
     "presets": ("heatmap",),
     "trace": ("graph", "harmless", "layers", "targets"),
     "gradients": ("cache", "targets", "trace"),
@@ -79,6 +79,18 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "comparison": ("engine", "explanation", "methods", "targets"),
     "neurons": ("cache", "channel_names", "engine", "layers", "perturbation", "reading"),
+    # what lasts
+    "archive": (
+        "__init__",
+        "comparison",
+        "engine",
+        "explanation",
+        "layers",
+        "methods",
+        "perturbation",
+        "smoothing",
+        "targets",
+    ),
     # is the map true?
     "evaluate.drawing": (),
     "evaluate.question": (
