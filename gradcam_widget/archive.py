@@ -249,7 +249,7 @@ def tensor_hash(*tensors: Tensor) -> str:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """The hash "sha256:..." of a model's parameters and buffers: name, shape, dtype and bytes of each, sorted by name."""
+    """The hash "sha256:..." of parameters and buffers: name, shape, dtype and bytes of each, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()], key=lambda pair: pair[0]):
         digest.update(f"{name}\0".encode("utf-8", "surrogatepass"))
