@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradcam_widget import evaluate as evaluate
     from gradcam_widget.archive import replay
     from gradcam_widget.channel_names import ChannelNames
+    from gradcam_widget.channel_words import explain_in_words
     from gradcam_widget.engine import GradCAM
     from gradcam_widget.explanation import Explanation
     from gradcam_widget.layers import Layer
@@ -27,6 +28,7 @@ _HOME = {
     "Explanation": "gradcam_widget.explanation",
     "Layer": "gradcam_widget.layers",
     "GradCAMWidget": "gradcam_widget.widget.explorer",
+    "explain_in_words": "gradcam_widget.channel_words",
     "name_channels": "gradcam_widget.neurons",
     "replay": "gradcam_widget.archive",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "GradCAMWidget",
     "Layer",
     "__version__",
+    "explain_in_words",
     "name_channels",
     "replay",
 ]

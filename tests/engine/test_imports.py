@@ -78,6 +78,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "trace",
     ),
     "comparison": ("engine", "explanation", "methods", "targets"),
+    "channel_words": ("channel_names", "explanation", "targets"),
     "neurons": ("cache", "channel_names", "engine", "layers", "perturbation", "reading"),
     # what lasts
     "archive": (

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradcam_widget import ChannelNames, GradCAM, name_channels
+from gradcam_widget import ChannelNames, GradCAM, explain_in_words, name_channels
 from gradcam_widget.channel_names import Channel, Concept
 from gradcam_widget.inputs import Preprocess
 from gradcam_widget.perturbation import Cancelled
@@ -440,3 +440,58 @@ def test_a_sprite_has_the_patches_side_by_side_in_ten_kilobytes(names):
         names.patch(4)
     with pytest.raises(ValueError, match="quality"):
         names.save("x", quality=0)
+
+
+# -- in words --------------------------------------------------------------------------------------------------
+
+
+class Two(Net):
+    """Two channels, red and green; the first class likes red and dislikes green."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 3, 1, bias=False))
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
+            self.fc.weight.copy_(torch.tensor([[2.0, -4.0, 0.0], [0.0, 0.0, 0.0]]))
+            self.fc.bias.zero_()
+
+
+def test_an_explanation_in_words():
+    engine = GradCAM(Two(), transform=PLAIN, class_names=["<b>espresso", "tea"])
+    pictures = {"cup": A, "ro&se": B}
+    masks = [{"round": mask((slice(0, 1), ALL))}] * 2
+    names = name_channels(engine, pictures, "relu", masks=masks, quantile=0.125)
+    explanation = engine.explain(A, "tea", "relu")
+    assert str(explain_in_words(explanation, names)) == "for *tea*: no channel; against: no channel"
+    explanation = engine.explain(A, "<b>espresso", "relu")
+    words = explain_in_words(explanation, names)
+    # The region is the five strongest of the eight pixels that are round: 5 / 8. alpha is 2 / 16 and -4 / 16;
+    # green is nowhere, so that channel has no place and no name, and blue has no weight.
+    assert [(word.channel.number, word.alpha) for word in words.for_it] == [(0, pytest.approx(2 / 16))]
+    assert [(word.channel.number, word.alpha) for word in words.against_it] == [(1, pytest.approx(-4 / 16))]
+    assert str(words) == (
+        "for *<b>espresso*: 1 channel like [round] (#0 round, IoU 0.62); "
+        "against: 1 channel without a name (#1, never excited)"
+    )
+    shown = words._repr_html_()
+    assert "&lt;b&gt;espresso" in shown and "ro&amp;se" in shown and "<b>espresso" not in shown  # noqa: PT018
+    assert shown.count("<img") == 1
+    unnamed = name_channels(engine, pictures, "relu")
+    assert "1 channel without a name (#0, most in cup, ro&se)" in str(explain_in_words(explanation, unnamed))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"count": 0}, ValueError, "count: expected an int"),
+        ({"names": None}, TypeError, "names: expected those of name_channels"),
+        ({"explanation": "a map"}, TypeError, "explanation: "),
+        ({"layer": "relu"}, ValueError, "for 'conv' with 3 channels; the explanation is of 'relu'"),
+    ],
+)
+def test_words_of_another_layer_are_refused(change, error, words):
+    engine = GradCAM(Two(), transform=PLAIN)
+    explanation = engine.explain(A, 0, change.pop("layer", "conv"))
+    arguments = {"explanation": explanation, "names": name_channels(engine, [A], "conv"), **change}
+    with pytest.raises(error, match=words):
+        explain_in_words(arguments.pop("explanation"), arguments.pop("names"), **arguments)
