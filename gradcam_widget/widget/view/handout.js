@@ -90,6 +90,7 @@ function handoutModel(book, tell) {
   let revision = 0;
   let base = 0;
   let latest = 0;
+  const lastTable = {}; // by the number of sides, as "sequential"
 
   function set(name, value) {
     const changes = typeof name === "string" ? { [name]: value } : name;
@@ -165,11 +166,11 @@ function handoutModel(book, tell) {
   /** A colour table that the map needs, where the one in use has the other number of sides. */
   function tableFor(evidence) {
     const kind = evidence === "signed" ? "diverging" : "sequential";
+    lastTable[tables[state.colormap].kind] = state.colormap;
     if (tables[state.colormap].kind === kind) return {};
     const name = lastTable[kind] ?? Object.keys(tables).find((other) => tables[other].kind === kind);
     return { colormap: name, colormap_index: tables[name].index };
   }
-  const lastTable = {};
 
   /** Shows what is asked. Everything of an answer is set in one go: the view never sees a half of it. */
   async function show(changes = {}) {
@@ -190,7 +191,6 @@ function handoutModel(book, tell) {
     if (!before || before.layer !== asked.layer || before.picture !== asked.picture) Object.assign(next, { channel: null, probe: null });
     if (!isSwitch) Object.assign(next, { activations: {}, terms: {}, strip: stripOf(asked, scene.question) });
     if (before && before.picture === asked.picture && before.target === asked.target && before.evidence === asked.evidence) delete next.strip;
-    lastTable[tables[next.colormap ?? state.colormap].kind] = next.colormap ?? state.colormap;
     set(next);
     fillClasses();
     tell();
