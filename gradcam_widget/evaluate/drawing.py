@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcam_widget import render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Look", "chart", "dress", "entitle", "look_of", "sheet"]
+__all__ = ["Look", "Pictured", "chart", "dress", "entitle", "look_of", "pictured", "sheet"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +77,63 @@ def dress(ax: Axes, look: Look) -> None:
 def entitle(ax: Axes, look: Look, text: str) -> None:
     """A title over the left end of axes."""
     ax.set_title(text, loc="left", color=look.ink, fontsize=8.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictured:
+    """A map over a picture.
+
+    Attributes:
+        picture: uint8 (H, W, 3).
+        values: (H, W).
+        colormap: name of a colour table.
+        limits: the values with the first and the last colour.
+        title: above it.
+        boxes: (left, top, right, bottom) with a colour and a style of line each, drawn as outlines.
+        points: (x, y) with a colour each, drawn as crosses.
+    """
+
+    picture: NDArray[Any]
+    values: NDArray[np.float64]
+    colormap: str
+    limits: tuple[float, float]
+    title: str
+    boxes: tuple[tuple[tuple[int, int, int, int], str, str], ...] = ()
+    points: tuple[tuple[tuple[int, int], str], ...] = ()
+
+
+def pictured(parts: Sequence[Pictured], title: str = "", *, dark: bool = False) -> Figure:
+    """Maps over pictures, side by side; blended evenly, the picture in grey."""
+    from matplotlib.patches import Rectangle
+
+    figure, look = sheet(dark, (2.6 * max(2, len(parts)) + 0.2, 2.75))
+    axes = figure.subplots(1, max(2, len(parts)), squeeze=False)[0]
+    for ax in axes[len(parts) :]:
+        ax.set_axis_off()
+    for ax, part in zip(axes, parts, strict=False):
+        low, high = part.limits
+        share = (part.values - low) / ((high - low) or 1.0)
+        grey = part.picture.mean(-1, keepdims=True)
+        mixed = 0.5 * np.repeat(grey, 3, axis=2) + 0.5 * render.colour(share, part.colormap)
+        ax.imshow(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), interpolation="nearest")
+        for (left, top, right, bottom), colour, style in part.boxes:
+            for width, ink in ((3.0, "black"), (1.6, colour)):  # seen on any colour
+                ax.add_patch(
+                    Rectangle(
+                        (left - 0.5, top - 0.5),
+                        right - left,
+                        bottom - top,
+                        fill=False,
+                        edgecolor=ink,
+                        linewidth=width,
+                        linestyle=style if ink == colour else "-",
+                    )
+                )
+        for (x, y), colour in part.points:
+            ax.plot([x], [y], "x", color="black", markersize=9, markeredgewidth=3.4)
+            ax.plot([x], [y], "x", color=colour, markersize=8, markeredgewidth=1.8)
+        ax.set_axis_off()
+        entitle(ax, look, part.title)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=look.ink)
+    return figure

@@ -93,7 +93,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
     ),
     # is the map true?
-    "evaluate.drawing": (),
+    "evaluate.drawing": ("render",),
     "evaluate.question": (
         "engine",
         "explanation",
@@ -117,7 +117,38 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "perturbation",
         "targets",
     ),
-    "evaluate.__init__": ("evaluate.curves", "evaluate.sanity", "evaluate.similarity"),
+    "evaluate.confidence": (
+        "arguments",
+        "engine",
+        "evaluate.drawing",
+        "evaluate.question",
+        "methods",
+        "perturbation",
+        "targets",
+    ),
+    "evaluate.agreement": ("engine", "evaluate.drawing", "evaluate.question", "occlusion", "perturbation"),
+    "evaluate.location": ("engine", "evaluate.drawing", "evaluate.question", "localise", "perturbation"),
+    "evaluate.mosaics": (
+        "arguments",
+        "engine",
+        "evaluate.drawing",
+        "evaluate.question",
+        "localise",
+        "methods",
+        "perturbation",
+        "targets",
+    ),
+    "evaluate.noise": ("engine", "evaluate.drawing", "evaluate.question", "perturbation"),
+    "evaluate.__init__": (
+        "evaluate.agreement",
+        "evaluate.confidence",
+        "evaluate.curves",
+        "evaluate.location",
+        "evaluate.mosaics",
+        "evaluate.noise",
+        "evaluate.sanity",
+        "evaluate.similarity",
+    ),
     # models and pictures
     "models": ("inputs",),
     # the widget: its parts know neither the engine nor torch; the explorer knows both sides
