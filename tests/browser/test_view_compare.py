@@ -209,6 +209,40 @@ def test_the_pointer_and_the_arrow_keys_read_a_cell_in_all_three(view_open):
     assert page.evaluate("window.model.sent.filter(m => m.type !== 'ready').length") == 0
 
 
+CELLS = """() => [".gcw-probe", ".gcw-plate-second .gcw-cell", ".gcw-plate-contrast .gcw-cell"].map((selector) => {
+  const outline = document.querySelector(selector);
+  if (outline.hidden) return null;
+  const box = outline.getBoundingClientRect(), all = outline.parentElement.querySelector("canvas").getBoundingClientRect();
+  return [Math.round(4 * (box.top - all.top) / all.height), Math.round(3 * (box.left - all.left) / all.width)];
+})"""
+
+
+def test_a_cell_is_outlined_in_all_three_wherever_it_is_read(view_open):
+    page = view_open(compared())
+    assert page.evaluate(CELLS) == [None, None, None]
+    first = page.locator(".gcw-picture").bounding_box()
+    page.mouse.move(first["x"] + first["width"] / 6, first["y"] + first["height"] * 7 / 8)
+    page.wait_for_function(f"JSON.stringify(({CELLS})()) === '[[3,0],[3,0],[3,0]]'")
+    # CAM and SECOND at (3, 0), and their difference
+    expect(page.locator(".gcw-tip")).to_contain_text("tiger cat3.40")
+    expect(page.locator(".gcw-tip")).to_contain_text(f"contrast−{3.4 - CAM[3, 0]:.2f}")
+    second = page.locator(".gcw-plate-second .gcw-map").bounding_box()
+    page.mouse.move(second["x"] + second["width"] / 2, second["y"] + second["height"] / 8)
+    page.wait_for_function(f"JSON.stringify(({CELLS})()) === '[[0,1],[0,1],[0,1]]'")
+    page.mouse.move(2, 2)
+    page.wait_for_function(f"JSON.stringify(({CELLS})()) === '[null,null,null]'")
+
+
+def test_the_kept_cell_stays_outlined_in_all_three(view_open):
+    page = view_open(compared(probe=[2, 1]))
+    page.wait_for_function(f"JSON.stringify(({CELLS})()) === '[[2,1],[2,1],[2,1]]'")
+    contrast = page.locator(".gcw-plate-contrast .gcw-map").bounding_box()
+    page.mouse.move(contrast["x"] + 2, contrast["y"] + 2)
+    page.wait_for_function(f"JSON.stringify(({CELLS})()) === '[[0,0],[0,0],[0,0]]'")
+    page.mouse.move(2, 2)
+    page.wait_for_function(f"JSON.stringify(({CELLS})()) === '[[2,1],[2,1],[2,1]]'")
+
+
 @pytest.mark.parametrize("width", [480, 640, 860, 1120, 1600])
 def test_the_three_pictures_fit_every_width(view_open, width):
     alpha, contribution = many(200)

@@ -18,6 +18,14 @@ async function decodeCompare(compare) {
   return { ...compare, alpha, cam, contrast };
 }
 
+/** What a cell of the other two pictures holds, in words: lines for a tip. */
+function pairAt({ compare }, at) {
+  return [
+    [shorten(compare.target.label, 24), number(compare.cam[at])],
+    ["contrast", signed(compare.contrast[at])],
+  ];
+}
+
 /** A colour bar with its numbers, as beside the picture. */
 function colourBar() {
   const ramp = h("canvas", { class: "gcw-ramp", "aria-hidden": "true", width: "1", height: "256" });
@@ -81,7 +89,7 @@ function platePart(kind) {
 }
 
 /** The picture of the first class, and beside it that of the second one and the contrast, where there is one. */
-function comparePart({ tip, say, signal, limits }, picture) {
+function comparePart({ tip, say, signal, limits, mirror }, picture) {
   const name = h("span", { class: "gcw-platename" });
   const fact = h("span", { class: "gcw-platefact" });
   const head = h("div", { class: "gcw-platehead", hidden: true }, name, fact);
@@ -95,6 +103,7 @@ function comparePart({ tip, say, signal, limits }, picture) {
   let shown = null; // the picture: {bitmap, width, height}
   let scene = null;
   let cell = null; // [row, col] that is read
+  let first = null; // [row, col] under the probe of the first picture
   let ratio = 1;
   let rgbs = [null, null];
   let tables = [null, null];
@@ -138,17 +147,19 @@ function comparePart({ tip, say, signal, limits }, picture) {
 
   function clear() {
     cell = null;
-    for (const plate of plates) plate.outline.hidden = true;
     tip.hide();
+    follow();
+    mirror(null);
   }
 
-  /** Outlines a cell in both pictures, and reads the three maps there. */
-  function read(next, plate, spoken = false) {
-    cell = next;
+  /** Outlines the cell that is read, else the one under the probe of the first picture, in both pictures. */
+  function follow() {
+    const at = cell ?? first;
     for (const { canvas, outline } of plates) {
-      const box = boxOf(canvas, cell);
+      outline.hidden = !at || !isComparing(scene);
+      if (outline.hidden) continue;
+      const box = boxOf(canvas, at);
       const origin = canvas.getBoundingClientRect();
-      outline.hidden = false;
       Object.assign(outline.style, {
         left: `${box.left - origin.left}px`,
         top: `${box.top - origin.top}px`,
@@ -156,14 +167,16 @@ function comparePart({ tip, say, signal, limits }, picture) {
         height: `${box.bottom - box.top}px`,
       });
     }
+  }
+
+  /** Outlines a cell in all pictures, and reads the three maps there. */
+  function read(next, plate, spoken = false) {
+    cell = next;
+    follow();
+    mirror(cell);
     const at = cell[0] * scene.cols + cell[1];
-    const { target, compare } = scene;
-    const lines = [
-      [`cell (${cell[0]}, ${cell[1]})`, ""],
-      [shorten(target.label, 24), number(scene.cam[at])],
-      [shorten(compare.target.label, 24), number(compare.cam[at])],
-      ["contrast", signed(compare.contrast[at])],
-    ];
+    const own = [shorten(scene.target.label, 24), number(scene.cam[at])];
+    const lines = [[`cell (${cell[0]}, ${cell[1]})`, ""], own, ...pairAt(scene, at)];
     tip.show(lines, boxOf(plate.canvas, cell), [plate.canvas.getBoundingClientRect()]);
     if (spoken) say(lines.map((line) => line.join(" ")).join(", "));
   }
@@ -209,7 +222,7 @@ function comparePart({ tip, say, signal, limits }, picture) {
       shown = nextPicture;
       scene = nextScene;
       const on = isComparing(scene);
-      clear();
+      if (cell) clear();
       head.hidden = !on;
       note.textContent = scene?.compare?.note ?? "";
       note.hidden = !note.textContent;
@@ -235,6 +248,12 @@ function comparePart({ tip, say, signal, limits }, picture) {
       showLimits();
       this.blend();
       if (cell) clear();
+      else if (first) follow();
+    },
+    /** The cell under the probe of the first picture, or null. */
+    follow(next) {
+      first = next;
+      if (isComparing(scene)) follow();
     },
     /** Takes the tables of the second picture and of the contrast, and an opacity; `blend` or `resize` draws. */
     colour(next, nextOpacity) {

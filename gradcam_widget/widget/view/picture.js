@@ -156,12 +156,13 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     const added = lens ? null : termsAt(cell);
     const sees = picture && fieldOf(cell, scene, picture) ? fieldWords(scene, picture) : "";
     const lines = [[`cell (${row}, ${col})`, ofMax], ...(sees ? [["sees", sees]] : []), ...(added?.lines ?? [])];
+    const beside = lens || !isComparing(scene) ? [] : pairAt(scene, row * scene.cols + col);
     // The map has no negative values, the sum can be one: then it is what the ReLU has cut away.
     if (added && value === 0 && added.sum < 0) lines.push(["sum", (added.sum > 0 ? "+" : "") + number(added.sum)]);
-    tip.show([...lines, [what, number(value)]], fieldBox() ?? box, [canvas.getBoundingClientRect()]);
+    tip.show([...lines, [what, number(value)], ...beside], fieldBox() ?? box, [canvas.getBoundingClientRect()]);
     if (spoken) tellsMore = !added;
-    const most = added?.lines.slice(0, 3).map((line) => line.join(" ")).join(", ");
-    if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}${most ? `; most by ${most}` : ""}`);
+    const most = [...(added?.lines.slice(0, 3) ?? []), ...beside].map((line) => line.join(" ")).join(", ");
+    if (spoken) say(`cell ${row}, ${col}: ${number(value)}, ${ofMax}${most ? `; ${added ? "most by " : ""}${most}` : ""}`);
     if (moved) onProbe();
   }
 
@@ -251,6 +252,12 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
       blend();
       if (probe) showProbe(probe);
       else if (kept) outlineCell(kept);
+    },
+    /** Outlines a cell that is read in another picture, or with null none; the probe stays where it is. */
+    mirror(cell) {
+      if (!scene || probe) return;
+      if (cell ?? kept) outlineCell(cell ?? kept);
+      else outline.hidden = mark.hidden = field.hidden = true;
     },
     /** The cell that the bars are about, {cell, kept}: the one that is kept, else the one looked at; or null. */
     probed: () => (kept ? { cell: kept, kept: true } : probe && { cell: probe, kept: false }),

@@ -57,7 +57,7 @@ function render({ model, el }) {
   const limits = (scene) => scaleLimits(model.get("scale"), scene ?? shown.scene, strip?.now());
   const palette = () => (ink ??= paletteOf(root));
   const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, palette, pairs: pairedBars() };
-  Object.assign(parts, { keepProbe, onProbe, termsAt });
+  Object.assign(parts, { keepProbe, onProbe, termsAt, mirror: (cell) => picture.mirror(cell) });
   const notice = noticePart();
   const picture = picturePart(parts);
   const box = boxPart(parts, picture.stage);
@@ -209,7 +209,9 @@ function render({ model, el }) {
   function onProbe() {
     framed ||= requestAnimationFrame(() => {
       framed = 0;
-      if (!signal.aborted && shown.scene) showTerms();
+      if (signal.aborted || !shown.scene) return;
+      showTerms();
+      compare.follow(picture.probed()?.cell ?? null);
     });
   }
 
