@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import anywidget
+import ipywidgets  # type: ignore[import-untyped]  # it has no types
 import numpy as np
 import traitlets
 from numpy.typing import NDArray
@@ -278,13 +279,15 @@ class Canvas(anywidget.AnyWidget):
         panels: names of the sections of the view that are on show.
         threshold: share of the map's maximum at which the box is cut. The browser changes it on its own.
         show_box: whether the box is drawn. The browser changes it on its own.
-        opacity: of the heatmap, 0 to 1. The browser changes it on its own.
+        opacity: of the heatmap, 0 to 1. The browser follows the control of this name.
         scale: "picture", "shared" or a positive number: which value has the strongest colour. The browser changes
             it on its own.
         colormap: name of the colour table.
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
-            value, so this is what the colour map control is linked to, and what the view draws with: the table of
-            this index that is diverging for signed evidence, and sequential otherwise.
+            value, so this is what follows the colour map control, and what the view draws with: the table of this
+            index that is diverging for signed evidence, and sequential otherwise.
+        controls: {"opacity", "colormap"}: the widgets of these controls, whose values the view follows in the
+            browser, by their ids.
         tables: {name: {"index", "kind": "sequential" | "diverging", "data": 256 x 3 bytes}}, sent once.
     """
 
@@ -313,6 +316,7 @@ class Canvas(anywidget.AnyWidget):
     scale = traitlets.Any("picture").tag(sync=True)
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)
+    controls = traitlets.Dict().tag(sync=True, **ipywidgets.widget_serialization)
     tables = traitlets.Dict().tag(sync=True)
 
     def __init__(
@@ -331,6 +335,7 @@ class Canvas(anywidget.AnyWidget):
             opacity: to begin with.
             panels: sections of the view to begin with.
         """
+        self._told = False  # whether what is set now is known to the browser
         self._request = ""  # the one that is being handled
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
@@ -456,6 +461,18 @@ class Canvas(anywidget.AnyWidget):
             self._use(colormap)
             self.opacity = opacity
             self.scale = scale
+
+    def has_look(self, colormap: str, opacity: float) -> None:
+        """Hold the colour map and the opacity that the browser has on show: it is told nothing."""
+        self._told = True
+        try:
+            self._use(colormap)
+            self.opacity = opacity
+        finally:
+            self._told = False
+
+    def _should_send_property(self, key: str, value: object) -> bool:
+        return not self._told and bool(super()._should_send_property(key, value))
 
     def _use(self, colormap: str) -> None:
         self.colormap = colormap

@@ -231,10 +231,7 @@ class GradCAMWidget(Selection, HandOut, ipywidgets.VBox):  # type: ignore[misc] 
             tables, colormap=self._state.colormap, opacity=self._state.opacity, panels=_sections(panels)
         )
         self._controls = Controls(self._state, upload=self._on_controls_upload, reject=self._on_controls_reject)
-        self._links = [
-            ipywidgets.jslink((self._controls.opacity, "value"), (self._canvas, "opacity")),
-            ipywidgets.jslink((self._controls.colormap, "index"), (self._canvas, "colormap_index")),
-        ]
+        self._canvas.controls = {"opacity": self._controls.opacity, "colormap": self._controls.colormap}
         super().__init__([self._controls.box, self._canvas])
         self._closed = False
         self.add_class("gradcam-widget")
@@ -487,7 +484,7 @@ class GradCAMWidget(Selection, HandOut, ipywidgets.VBox):  # type: ignore[misc] 
         self._drop_job(wait=True)
         with self._lock:
             self._closed = True
-            for part in [*self._links, *self.children, self.layout]:
+            for part in [*self.children, self.layout]:
                 close_all(part)
             self._shelf.close()
             if self._owns_engine:
@@ -712,6 +709,8 @@ class GradCAMWidget(Selection, HandOut, ipywidgets.VBox):  # type: ignore[misc] 
         colormap, opacity = self._state.colormap, self._state.opacity
         if self._controls.show_look(colormap, opacity):
             self._canvas.look(colormap, opacity, self._state.scale)
+        else:
+            self._canvas.has_look(colormap, opacity)
         shown = None if failed is not None or unpaid is not None else drawn
         self._measure_box(shown is not None)
         with self._as_mirror():

@@ -212,7 +212,8 @@ def test_the_pointer_and_the_arrow_keys_read_a_cell_in_all_three(view_open):
 CELLS = """() => [".gcw-probe", ".gcw-plate-second .gcw-cell", ".gcw-plate-contrast .gcw-cell"].map((selector) => {
   const outline = document.querySelector(selector);
   if (outline.hidden) return null;
-  const box = outline.getBoundingClientRect(), all = outline.parentElement.querySelector("canvas").getBoundingClientRect();
+  const box = outline.getBoundingClientRect();
+  const all = outline.parentElement.querySelector("canvas").getBoundingClientRect();
   return [Math.round(4 * (box.top - all.top) / all.height), Math.round(3 * (box.left - all.left) / all.width)];
 })"""
 

@@ -41,6 +41,7 @@ SCRIPTS = (
     "panels",
     "preview",
     "requests",
+    "rest",
     "page",
     "render",
 )

@@ -1,7 +1,7 @@
 /** Under the picture: the box round the largest segment of the heatmap, and the threshold that cuts it. */
 
 /** `stage`: the element over the picture's canvas, in which the box is drawn. */
-function boxPart({ model, say, signal }, stage) {
+function boxPart({ model, say, signal, tellKernel }, stage) {
   const frame = h("div", { class: "gcw-box", hidden: true });
   const toggle = h("input", { type: "checkbox", class: "gcw-check" });
   const slider = h("input", { type: "range", class: "gcw-slide", min: "0", max: "1", step: "0.01", "aria-label": "Threshold" });
@@ -58,7 +58,7 @@ function boxPart({ model, say, signal }, stage) {
 
   function set(changes) {
     for (const [trait, value] of Object.entries(changes)) model.set(trait, value);
-    model.save_changes();
+    tellKernel();
   }
 
   const tell = () => say(box ? `box from ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]} at ${percent()} of the maximum` : "no box: no positive evidence");

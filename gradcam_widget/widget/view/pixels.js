@@ -18,7 +18,7 @@ async function decodePixels(message) {
  * Lies over the picture where the method's map is one of the pixels. Zoom: the buttons, + and - and 0, drag to move,
  * arrow keys; the wheel with Ctrl, or while the map is zoomed and has the focus, so that a page scrolls on.
  */
-function pixelPart({ root, model, tip, say, signal }, picture) {
+function pixelPart({ root, model, tip, say, signal, tellKernel }, picture) {
   const canvas = h("canvas", { class: "gcw-pixels", role: "img", tabindex: "0", width: "1", height: "1", hidden: true });
   const button = (words, sign, act) => {
     const element = h("button", { class: "gcw-zoomer", type: "button", "aria-label": words, title: words }, sign);
@@ -82,7 +82,7 @@ function pixelPart({ root, model, tip, say, signal }, picture) {
     tell();
     if (zoom === before) return;
     model.set("zoom", zoom);
-    model.save_changes();
+    tellKernel();
   }
 
   function move(x, y) {

@@ -58,6 +58,7 @@ function render({ model, el }) {
   const palette = () => (ink ??= paletteOf(root));
   const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, palette, pairs: pairedBars() };
   Object.assign(parts, { keepProbe, onProbe, termsAt, mirror: (cell) => picture.mirror(cell) });
+  parts.tellKernel = atRest(() => model.save_changes(), signal);
   const notice = noticePart();
   const picture = picturePart(parts);
   const box = boxPart(parts, picture.stage);
@@ -518,6 +519,7 @@ function render({ model, el }) {
   refresh();
   refreshStrip();
   refreshClasses();
+  followControls(model, signal).catch((error) => console.error("gradcam_widget:", error));
   model.send({ type: "ready", complete: isComplete(model) });
 
   return () => {
