@@ -42,6 +42,7 @@ SCRIPTS = (
     "preview",
     "requests",
     "rest",
+    "connection",
     "page",
     "render",
 )
@@ -60,12 +61,13 @@ STYLES = (
     "pixels",
     "classes",
     "probe",
+    "connection",
 )
 
-PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "page", "pad")
+PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "connection", "page", "pad")
 """The same for the view of the paint pad, which can stand alone."""
 
-PAD_STYLES = ("look", "pad")
+PAD_STYLES = ("look", "pad", "connection")
 
 HANDOUT_SCRIPTS = ("handout",)
 """What a hand-out has in addition, in the same module: the kernel's part, and the controls."""

@@ -14,7 +14,7 @@ function inkOn(r, g, b) {
 }
 
 /** A head that opens the table, and the table. A click on a cell explains its class and keeps its channel. */
-function classesPart({ model, say, signal, choose, pin }) {
+function classesPart({ model, say, signal, choose, pin, isApart, refuse }) {
   const id = `gcw-classes-${Math.random().toString(36).slice(2, 10)}`;
   const toggle = h("button", { class: "gcw-disclose", type: "button", "aria-expanded": "false", "aria-controls": id }, "Classes and channels");
   const note = h("span", { class: "gcw-note" });
@@ -119,6 +119,7 @@ function classesPart({ model, say, signal, choose, pin }) {
   }
 
   toggle.addEventListener("click", () => {
+    if (isApart() && !data && !isOpen()) return refuse("The table of classes and channels needs the model.");
     model.set("class_table", !isOpen());
     model.save_changes();
     show();

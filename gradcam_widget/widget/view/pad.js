@@ -9,11 +9,14 @@ const paintCanvas = (event) => event.target.closest?.(PAINT);
 
 /** ipycanvas takes every key and every turn of the wheel over its canvas, and tells the kernel of every move of
  *  the mouse. Caught on their way down, only those events reach it that paint. */
-function guardCanvas(container, undo, signal) {
+function guardCanvas(container, undo, signal, isApart) {
   const on = (name, act) => container.addEventListener(name, (event) => {
     const canvas = paintCanvas(event);
     if (canvas) act(event, canvas);
   }, { capture: true, passive: name === "wheel" || name.startsWith("touch") ? true : undefined, signal });
+  for (const name of ["mousedown", "mousemove", "mouseup", "mouseout", "touchstart", "touchmove", "touchend"]) {
+    on(name, (event) => { if (isApart()) event.stopImmediatePropagation(); }); // nobody to paint for
+  }
   on("wheel", (event) => event.stopPropagation()); // the page scrolls
   on("keydown", (event) => {
     event.stopPropagation(); // neither ipycanvas nor the notebook's commands; what the browser does stays
@@ -173,9 +176,11 @@ function occlusionPart({ model, signal }) {
   };
 }
 
-function render({ model, el }) {
+function render({ model: given, el }) {
   const stop = new AbortController();
   const { signal } = stop;
+  const connection = connectionPart(given, signal, () => {});
+  const { model, isApart } = connection;
   const root = h("div", { class: "gcw gcw-pad", role: "group", "aria-label": "What painting did" });
   const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
   const notice = noticePart();
@@ -218,7 +223,9 @@ function render({ model, el }) {
     ready();
     const outer = container.parentElement?.closest(".gradcam-widget");
     if (outer) observe(holdStill(container, outer), outer);
-    guardCanvas(container, () => model.send({ type: "undo" }), signal);
+    else root.prepend(connection.element); // an explorer around the pad says it for both
+    connection.within(container);
+    guardCanvas(container, () => model.send({ type: "undo" }), signal, isApart);
     observe(new MutationObserver((records) => {
       if (records.some((record) => !root.contains(record.target))) ready();
     }), container, { childList: true, subtree: true });

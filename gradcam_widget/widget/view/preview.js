@@ -2,15 +2,17 @@
 
 /**
  * What the picture shows of a layer whose map is in the strip: the scene on show with that layer's map, or null where
- * the strip has none, or belongs to another question (picture, class, method, evidence) than the scene.
+ * the strip has none, or belongs to another question (picture, class, method, evidence) than the scene. `alone`: nothing
+ * more will come.
  */
-function previewOf(scene, strip, layer) {
+function previewOf(scene, strip, layer, alone = false) {
   if (!scene || !strip || !Number.isInteger(scene.question) || scene.question !== strip.question) return null;
   if (!layer?.rows) return null;
   if (isComparing(scene) || scene.method.pixels) return null; // the strip has one class's map of the layer, and nothing else
   const { rows, cols, values, max, signed, shape } = layer;
   const share = signed ? (value) => (value - 128) / 127 : (value) => value / 255;
   const whole = rows === shape[1] && cols === shape[2];
+  const from = `drawn from ${rows} × ${cols}${alone ? " of its cells" : " until all of it is here"}`;
   const against = scene.evidence === "counterfactual";
   return {
     ...scene,
@@ -20,7 +22,7 @@ function previewOf(scene, strip, layer) {
     cam: Float32Array.from(values, (value) => share(value) * max),
     max,
     diagnosis: max > 0 ? null : against ? "No evidence against the class at this layer." : "No positive evidence at this layer.",
-    remark: whole ? "" : `drawn from ${rows} × ${cols} until all of it is here`,
+    remark: whole ? "" : from,
     cures: null,
     isPreview: true,
   };

@@ -45,20 +45,22 @@ function measure(width, paired) {
 /** As many bars as stand beside the picture; 18 at the width of the look. */
 const rowsBeside = (height) => clamp(18 + Math.round((height - 448) / 15), 14, 26);
 
-function render({ model, el }) {
+function render({ model: given, el }) {
   const stop = new AbortController();
   const { signal } = stop;
+  const connection = connectionPart(given, signal, onConnection);
+  const { model, isApart } = connection;
   const root = h("div", { class: "gcw gcw-empty", role: "group", "aria-label": "Grad-CAM explorer" });
   const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
   const say = (text) => { live.textContent = text; };
   const tip = tipPart(root);
-  const requests = requestPart({ model, signal, show: showLate });
+  const requests = requestPart({ model, signal, show: showLate, isApart });
   const { choose, send } = requests;
   const limits = (scene) => scaleLimits(model.get("scale"), scene ?? shown.scene, strip?.now());
   const palette = () => (ink ??= paletteOf(root));
   const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, palette, pairs: pairedBars() };
-  Object.assign(parts, { keepProbe, onProbe, termsAt, mirror: (cell) => picture.mirror(cell) });
-  parts.tellKernel = atRest(() => model.save_changes(), signal);
+  Object.assign(parts, { keepProbe, onProbe, termsAt, mirror: (cell) => picture.mirror(cell), isApart });
+  Object.assign(parts, { refuse: connection.refuse, tellKernel: atRest(() => model.save_changes(), signal) });
   const notice = noticePart();
   const picture = picturePart(parts);
   const box = boxPart(parts, picture.stage);
@@ -88,7 +90,7 @@ function render({ model, el }) {
     right: { alpha: channels.element, predictions: h("div", {}, predictions.element, truth.element) },
     below: { layers: strip.element, classes: classes.element },
   });
-  root.prepend(notice.element, rescue.element, task.element, ...panels.elements, status.element);
+  root.prepend(connection.element, notice.element, rescue.element, task.element, ...panels.elements, status.element);
   root.append(live);
   el.append(root);
 
@@ -242,7 +244,16 @@ function render({ model, el }) {
   function chooseLayer(layer) {
     if (layer.name === (wanted?.name ?? shown.scene?.layer.name)) return;
     const isTrue = !root.classList.contains("gcw-stale");
-    const preview = isTrue ? previewOf(shown.scene, strip.now(), layer) : null;
+    const preview = isTrue ? previewOf(shown.scene, strip.now(), layer, isApart()) : null;
+    if (isApart()) {
+      const back = layer.name === shown.scene?.layer.name;
+      if (!preview && !back) {
+        strip.stop();
+        return connection.refuse(`There is no map of ${layer.name} here.`);
+      }
+      wanted = back ? null : { name: layer.name, scene: preview };
+      return showWanted();
+    }
     wanted = { name: layer.name, scene: preview ?? wanted?.scene ?? null }; // without a map of its own, what is there stays
     choose({ type: "layer", name: layer.name });
     showWanted();
@@ -271,7 +282,15 @@ function render({ model, el }) {
     const behind = Boolean(onPicture?.isPreview) && onPicture.layer.name !== shown.scene.layer.name;
     root.classList.toggle("gcw-ahead", behind);
     channels.element.classList.toggle("gcw-behind", behind);
-    channels.element.setAttribute("aria-busy", behind);
+    channels.element.setAttribute("aria-busy", behind && !isApart());
+  }
+
+  /** There is no kernel any more, or there is one again. */
+  function onConnection(apart) {
+    if (!apart) return;
+    requests.forget();
+    switches.show(shown.scene, true); // a wish that nobody will grant
+    show(shown, model.get("notice"));
   }
 
   /** The kernel is late, or no longer. */
@@ -386,6 +405,7 @@ function render({ model, el }) {
     layout(drawnWidth || root.clientWidth);
     if (model.get("channel") != null || looked !== null) showChannel();
     picture.keep(model.get("probe") ?? null);
+    connection.mark();
   }
 
   /** A map that waits for its passes is not the one on show. */
@@ -468,6 +488,7 @@ function render({ model, el }) {
     container = root.closest(".gradcam-widget");
     const scope = container ?? root;
     adopt(scope);
+    connection.within(scope);
     if (container) easeClassField(container, signal);
     if (container) watchControls(container, requests.touch, signal);
     observe(new MutationObserver((records) => {

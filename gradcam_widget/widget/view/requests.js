@@ -9,9 +9,10 @@ const SOON_MS = 100; // after which the kernel is asked whether it has come to w
  * Of the choices of one kind only one is on its way at a time: what is chosen meanwhile is held, the last of it is
  * sent when the answer comes, and the rest never. So a slow kernel is at most one answer behind the user's hand.
  *
- * `show(late)`: called when the kernel begins to be late, and when it no longer is.
+ * `show(late)`: called when the kernel begins to be late, and when it no longer is. `isApart()`: whether there is no
+ * kernel to ask; then nothing is asked.
  */
-function requestPart({ model, signal, show }) {
+function requestPart({ model, signal, show, isApart }) {
   const own = Math.random().toString(36).slice(2, 10); // other views of this widget have requests of their own
   const sent = new Map(); // request -> {type, at}
   const held = new Map(); // type -> message
@@ -24,9 +25,11 @@ function requestPart({ model, signal, show }) {
   const isSent = (type) => [...sent.values()].some((request) => request.type === type);
 
   function send(message) {
+    if (isApart()) return;
     const request = `${own}-${++count}`;
     sent.set(request, { type: message.type, at: performance.now() });
     model.send({ ...message, request });
+    if (isApart()) return; // as sending has shown
     if (!late) lateTimer ||= setTimeout(() => tell(true), LATE_MS);
   }
 
@@ -50,6 +53,14 @@ function requestPart({ model, signal, show }) {
   });
 
   return {
+    /** There is nobody to answer: nothing is waited for. */
+    forget() {
+      held.clear();
+      sent.clear();
+      touched = false;
+      clearTimeout(touchTimer);
+      tell(false);
+    },
     /** Sends a choice of the user's, or holds it where one of its kind is on its way. */
     choose(message) {
       if (isSent(message.type)) held.set(message.type, message);

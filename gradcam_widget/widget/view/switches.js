@@ -20,7 +20,7 @@ function maskOf(off) {
 const WAIT_MS = 600;
 
 /** Under the overview: how many channels are off, and buttons for those that are picked. */
-function switchPart({ model, choose, say, signal }) {
+function switchPart({ model, choose, say, signal, isApart, refuse }) {
   const words = h("span", { class: "gcw-switchwords" });
   const button = (act) => {
     const element = h("button", { class: "gcw-button gcw-small", type: "button" });
@@ -71,6 +71,7 @@ function switchPart({ model, choose, say, signal }) {
   /** Asks the kernel for the map without these channels; the switches show it at once. */
   function ask(next, spoken) {
     if (!isReady()) return;
+    if (isApart()) return refuse("A map without some of its channels needs the model.");
     wish = next;
     late = false;
     clearTimeout(timer);
