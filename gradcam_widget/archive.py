@@ -129,7 +129,11 @@ def manifest_of(
 
 
 def encode_archive(
-    explanation: Explanation, manifest: Mapping[str, Any], comparison: Comparison | None = None
+    explanation: Explanation,
+    manifest: Mapping[str, Any],
+    comparison: Comparison | None = None,
+    *,
+    activations: bool = True,
 ) -> bytes:
     """The numbers of an explanation and its manifest as an .npz file.
 
@@ -141,6 +145,7 @@ def encode_archive(
         explanation: what was found.
         manifest: of `manifest_of`.
         comparison: of which it is the first part.
+        activations: whether they are in it; they are most of its bytes.
     """
     members = {
         "manifest": np.array(json.dumps(manifest, ensure_ascii=True, allow_nan=True)),
@@ -149,8 +154,9 @@ def encode_archive(
         "mean_activations": _array(explanation.mean_activations),
         "cam": _array(explanation.cam),
         "signed_cam": _array(explanation.signed_cam),
-        "activations": _array(explanation.activations),
     }
+    if activations:
+        members["activations"] = _array(explanation.activations)
     if explanation.guided is not None:
         members["guided"] = _array(explanation.guided)
     if comparison is not None:

@@ -344,6 +344,7 @@ class Canvas(anywidget.AnyWidget):
         self._on_cure: list[Callable[[str], None]] = []
         self._on_activations: list[Callable[[int, int], None]] = []
         self._on_pick: list[Callable[[Mapping[str, Any]], None]] = []
+        self._on_export: list[Callable[[Mapping[str, Any]], None]] = []
         super().__init__(
             tables=(sent := _tables_message(tables)),
             colormap=colormap,
@@ -391,6 +392,10 @@ class Canvas(anywidget.AnyWidget):
     def on_pick(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
         """Call ``callback(message)`` when something is picked out of the map in the view."""
         self._on_pick.append(callback)
+
+    def on_export(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call ``callback(message)`` when a file, or the code, of what is on show is asked for in the view."""
+        self._on_export.append(callback)
 
     def show(
         self,
@@ -512,6 +517,9 @@ class Canvas(anywidget.AnyWidget):
         elif content.get("type") in ("off", "ablate", "terms"):
             for pick in tuple(self._on_pick):
                 pick(content)
+        elif content.get("type") == "export":
+            for give_away in tuple(self._on_export):
+                give_away(content)
         elif content.get("type") == "wait":
             pass  # it only asks whether its turn has come
         elif content.get("type") in ("compute", "cancel"):

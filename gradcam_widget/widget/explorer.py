@@ -34,6 +34,7 @@ from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thum
 from gradcam_widget.widget.class_channels import ClassChannels, strongest
 from gradcam_widget.widget.controls import Choices, Controls
 from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
+from gradcam_widget.widget.export import Exports
 from gradcam_widget.widget.handout import HandOut
 from gradcam_widget.widget.labels import true_classes
 from gradcam_widget.widget.panels import (
@@ -73,7 +74,7 @@ _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 _Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is validated as any other value
 
 
-class GradCAMWidget(Selection, HandOut, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A microscope for a network: choose a picture, a layer and a class; see where and through which channels.
 
     Args:
@@ -246,6 +247,7 @@ class GradCAMWidget(Selection, HandOut, ipywidgets.VBox):  # type: ignore[misc] 
         self.observe(self._on_own_class_table, names="class_table")
         self.observe(self._on_own_panels, names="panels")
         self._begin_selection()
+        self._begin_exports()
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)

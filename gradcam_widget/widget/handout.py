@@ -8,7 +8,6 @@ import hashlib
 import html
 import json
 import re
-import secrets
 import threading
 import warnings
 import zlib
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from gradcam_widget import __version__
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
+from gradcam_widget.files import checked_path, write_file
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
 from gradcam_widget.widget import view as scripts
@@ -117,7 +117,7 @@ class HandOut:
             FileNotFoundError: where the folder does not exist.
         """
         self._check_open()
-        file = _checked_path(path)
+        file = checked_path(path, (".html", ".htm"))
         words = _Words.checked(title, text, questions)
         if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, Integral)):
             raise TypeError(f"max_bytes: expected an int or None; got {max_bytes!r}")
@@ -131,7 +131,7 @@ class HandOut:
                 "larger max_bytes",
                 stacklevel=2,
             )
-        _write(file, page)
+        write_file(file, page)
         return file
 
     # What the explorer gives.
@@ -623,35 +623,3 @@ def _picked_pictures(images: Any, names: Sequence[str], shown: int) -> list[int]
     if not found:
         raise ValueError("images: expected at least one picture; got none")
     return list(found)
-
-
-# -- the file ----------------------------------------------------------------------------------------------------
-
-
-def _checked_path(path: Any) -> Path:
-    """Where the file goes.
-
-    Raises:
-        TypeError: for what is no path. ValueError: for a name that is not one of an HTML file, or of a folder.
-        FileNotFoundError: where its folder does not exist.
-    """
-    if not isinstance(path, (str, Path)):
-        raise TypeError(f"path: expected the path of an .html file; got {type(path).__name__}")
-    file = Path(path).expanduser()
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"path: expected a name that ends in .html; got {file.name!r}")
-    if file.is_dir():
-        raise ValueError(f"path: {str(file)!r} is a folder; give the name of a file in it")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"path: there is no folder {str(file.parent)!r}; make it first")
-    return file
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file so that there is the old one or the whole new one, never a part."""
-    half = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        half.write_bytes(content)
-        half.replace(file)
-    finally:
-        half.unlink(missing_ok=True)

@@ -210,7 +210,7 @@ def test_what_is_named_is_in_it_and_nothing_else(make: Callable[..., GradCAMWidg
         ({"images": 2}, "images: expected ints from 0 to 1"),
         ({"images": []}, "images: expected at least one picture"),
         ({"max_bytes": 1000}, "max_bytes: 1 × 1 × 3 pictures, layers and classes take [0-9]+ bytes"),
-        ({"path": "lesson.pdf"}, "path: expected a name that ends in .html; got 'lesson.pdf'"),
+        ({"path": "lesson.pdf"}, "path: expected a name that ends in .html or .htm; got 'lesson.pdf'"),
     ],
 )
 def test_what_cannot_be_written_is_said(

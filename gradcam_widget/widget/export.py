@@ -1,0 +1,454 @@
+"""Exports: figures, numbers and code of what is on show, and a picture of it for saved notebooks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import re
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets  # type: ignore[import-untyped]  # it has no types
+import numpy as np
+
+from gradcam_widget import figures
+from gradcam_widget.archive import encode_archive, manifest_of
+from gradcam_widget.comparison import Comparison
+from gradcam_widget.engine import GradCAM
+from gradcam_widget.explanation import Explanation
+from gradcam_widget.files import checked_path, write_file
+from gradcam_widget.inputs import IMAGENET, own_transform
+from gradcam_widget.widget import wire
+from gradcam_widget.widget.canvas import Canvas, Pair, Scene
+from gradcam_widget.widget.recipe import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["MOST_BYTES", "Exports"]
+
+_log = logging.getLogger("gradcam_widget")
+
+_SUFFIXES = (".png", ".svg", ".pdf", ".npz", ".json")
+_TYPES = {
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "pdf": "application/pdf",
+    "npz": "application/octet-stream",
+    "html": "text/html",
+}
+
+MOST_BYTES = 2_500_000
+"""Of a file that goes to the browser: Jupyter drops what a kernel sends beyond a million bytes a second, in three
+seconds.
+"""
+
+_SHOT_BYTES = 150_000  # of the picture in a saved notebook
+_SHOT_DPI = 100
+
+
+class Exports:
+    """The part of the explorer that gives away what is on show."""
+
+    # The explorer's own, of which this is a part.
+    engine: GradCAM
+    image_index: int
+    opacity: float
+    scale: str | float
+    evidence: str
+    colormap: str
+    threshold: float
+    show_box: bool
+    box: Any
+    channel: int | None
+    explanation: Explanation | None
+    comparison: Comparison | None
+    _canvas: Canvas
+    _drawn: Any
+    _lock: threading.RLock
+    _shot: tuple[object, str] | None = None  # the picture for saved notebooks, and what it shows
+
+    def figure(self, *, width: float = 7.0, channels: int = 12, sort: str = "|α|") -> Figure:
+        """What is on show as a matplotlib figure, fit for a paper.
+
+        The picture with its heatmap, the colour bar, the bars of alpha and a caption, with the colours, the
+        evidence, the scale, the box, the kept channel and the channels that are off as they are on the screen; a
+        comparison is three pictures, each above its bars. Names are drawn as they are. It is made without pyplot.
+
+        Args:
+            width: in inches; the height follows. Less than 5 sets the bars below the picture, for one column.
+            channels: how many bars.
+            sort: their order: "|α|" (or "abs"), "α" ("alpha"), "contribution", "difference" or "channel".
+
+        Raises:
+            RuntimeError: while no map is on show.
+            ValueError: for an argument with a wrong value.
+        """
+        with self._lock:
+            return figures.draw(self._plate(channels, sort), width=width)
+
+    def save(self, path: str | PathLike[str], *, dpi: float = 200, **look: Any) -> Path:
+        """Write what is on show into a file; its name says of which kind.
+
+        Args:
+            path: ends in .png, .svg or .pdf for the figure; in .npz for the numbers (alpha, cam, activations and a
+                manifest: `gradcam_widget.archive`), or in .json for their manifest alone. One that is there is
+                replaced as a whole. For a page that can be explored there is `to_html`.
+            dpi: pixels for each inch; in SVG and PDF those of the pictures inside.
+            look: width, channels and sort, as in `figure`.
+
+        Returns:
+            The path.
+
+        Raises:
+            RuntimeError: while no map is on show.
+            TypeError, ValueError: for a wrong ending, or another argument with a wrong value.
+            FileNotFoundError: where the folder does not exist.
+        """
+        file = checked_path(path, _SUFFIXES)
+        kind = file.suffix[1:].lower()
+        if kind in ("npz", "json") and look:
+            raise ValueError(f"save: {', '.join(look)} is about figures; {file.name!r} holds numbers")
+        with self._lock:
+            if kind == "npz":
+                content = self._archive()
+            elif kind == "json":
+                content = json.dumps(self._manifest(), indent=2).encode("ascii")
+            else:
+                content = figures.encode_figure(self.figure(**look), kind, dpi)
+        write_file(file, content)
+        return file
+
+    def code(self) -> str:
+        """Lines of Python that compute what is on show: an explanation and what lies over the picture.
+
+        They need ``model`` and ``picture``, which stay yours, and nothing of the widget. Whatever strings your
+        layers have, the lines are valid Python and mean no more than they say.
+
+        Raises:
+            RuntimeError: while no map is on show.
+        """
+        with self._lock:
+            explanation = self._shown()
+            transform, model = self.engine.transform, self.engine.model
+            compared, scene = self.comparison, self._without(self._drawn, self._drawn.off)
+            limit, contrast_limit = self._limits(scene)
+            return Recipe(
+                model=type(model).__qualname__,
+                picture=self._picture_name(),
+                explanation=explanation,
+                signed=scene.evidence == "signed",
+                off=tuple(self._drawn.off),
+                limit=None if limit in (0, _most(scene.cam)) else limit,
+                contrast_limit=contrast_limit or None,
+                own_transform=transform is not IMAGENET and transform != own_transform(model),
+                second=None if compared is None else compared.second,
+                contrast=None if compared is None else compared.contrast,
+            ).lines()
+
+    # -- a picture for where there are no widgets --------------------------------------------------------------
+
+    def _repr_mimebundle_(self, **arguments: Any) -> dict[str, Any]:
+        """The widget, and beside it a caption and a picture, for where no widget can be shown."""
+        bundle = super()._repr_mimebundle_(**arguments)  # type: ignore[misc] # of ipywidgets
+        return self._with_shot(dict(bundle))
+
+    def _display_itself(self, **arguments: Any) -> None:
+        """The same for ipywidgets 7, whose widgets display themselves."""
+        from IPython.display import display
+
+        bundle = {
+            "text/plain": repr(self),
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self._model_id,  # type: ignore[attr-defined] # of ipywidgets
+            },
+        }
+        display(self._with_shot(bundle), raw=True)  # type: ignore[no-untyped-call]
+        self._handle_displayed(**arguments)  # type: ignore[attr-defined] # of ipywidgets
+
+    if hasattr(ipywidgets.Widget, "_ipython_display_"):
+        _ipython_display_ = _display_itself
+
+    def _with_shot(self, bundle: dict[str, Any]) -> dict[str, Any]:
+        try:
+            with self._lock:
+                if self.explanation is not None:
+                    bundle["text/plain"] = wire.shorten(f"gradcam_widget: {self._caption()}", 2000)
+                    bundle["image/png"] = self._shot_png()
+        except Exception:
+            # The widget itself can be shown, and what is wrong with its picture must not be in the way.
+            _log.warning("There is no picture for where widgets are not shown", exc_info=True)
+        return bundle
+
+    def _shot_png(self) -> str:
+        """What is on show as a PNG of 700 pixels, in base64; made once for each state."""
+        state = (self._drawn, self.opacity, self.colormap, self.scale, self.channel, self.show_box, self.box)
+        if self._shot is None or self._shot[0] != state:
+            figure = figures.draw(self._plate(12, "|α|"))
+            png = figures.encode_figure(figure, "png", _SHOT_DPI)
+            self._shot = state, base64.b64encode(_lighter(png)).decode("ascii")
+        return self._shot[1]
+
+    # -- what the view asks for --------------------------------------------------------------------------------
+
+    def _begin_exports(self) -> None:
+        self._canvas.on_export(self._on_canvas_export)
+
+    def _on_canvas_export(self, message: Mapping[str, Any]) -> None:
+        """Send a file, or lines of code, to the view that asked for it; or in words why there is none."""
+        what, answer = message.get("what"), {"type": "export", "ticket": message.get("ticket")}
+        try:
+            if what == "code":
+                self._canvas.send({**answer, "code": self.code()})
+                return
+            content, note = self._file(str(what), message.get("sort"))
+            if len(content) > MOST_BYTES:
+                raise ValueError(
+                    f"the file has {len(content) / 1e6:.1f} MB, more than a notebook sends at once; from Python "
+                    f"widget.save('name.{what}') writes it"
+                )
+            name = f"{self._file_name()}.{what}"
+            self._canvas.send({**answer, "name": name, "mime": _TYPES[str(what)], "note": note}, [content])
+        except Exception as error:
+            if not isinstance(error, (ValueError, RuntimeError, FileNotFoundError)):
+                _log.exception("No %s", what)
+            words = str(error) or type(error).__name__
+            self._canvas.send({**answer, "error": wire.shorten(words, 600)})
+
+    def _file(self, kind: str, sort: object) -> tuple[bytes, str]:
+        """A file of some kind, and what must be known of it."""
+        if kind in figures.FORMATS:
+            order = sort if sort in figures.SORTS else "|α|"
+            return figures.encode_figure(self.figure(sort=str(order)), kind), ""
+        if kind == "npz":
+            with self._lock:
+                whole = self._archive()
+                if len(whole) <= MOST_BYTES:
+                    return whole, ""
+                note = f"without the activations, {len(whole) / 1e6:.0f} MB: widget.save('name.npz') has them"
+                return self._archive(activations=False), note
+        if kind == "html":
+            with tempfile.TemporaryDirectory() as folder:
+                page = self.to_html(Path(folder, "page.html"), max_bytes=MOST_BYTES)  # type: ignore[attr-defined]
+                return page.read_bytes(), ""
+        raise ValueError(f"there is no export of the kind {kind!r}")
+
+    def _file_name(self) -> str:
+        """A name for a file, of letters that every system takes."""
+        explanation = self._shown()
+        words = [self._picture_name(), self._target_label(), explanation.layer.name, explanation.method]
+        parts = [
+            re.sub(r"[^\w]+", "-", Path(word).stem if i == 0 else word).strip("-_") for i, word in enumerate(words)
+        ]
+        return "_".join(part[:40] for part in parts if part) or "gradcam"
+
+    # -- what is on show ---------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def _input(self, image_index: int) -> object:
+        raise NotImplementedError
+
+    def _without(self, drawn: Any, off: Any) -> Scene:
+        raise NotImplementedError
+
+    def _shown(self) -> Explanation:
+        self._check_open()
+        if self.explanation is None:
+            raise RuntimeError(
+                "There is no map on show for what is asked, so there is nothing to give away; the widget says why"
+            )
+        return self.explanation
+
+    def _picture_name(self) -> str:
+        return str(self._canvas.picture.get("name", ""))
+
+    def _target_label(self) -> str:
+        return str(self._drawn.whole.target["label"])
+
+    def _archive(self, *, activations: bool = True) -> bytes:
+        explanation = self._shown()
+        return encode_archive(explanation, self._manifest(), self.comparison, activations=activations)
+
+    def _manifest(self) -> dict[str, Any]:
+        return manifest_of(
+            self._shown(),
+            self.engine,
+            self._input(self.image_index),
+            evidence=self.evidence,
+            channels_off=tuple(self._drawn.off),
+            name=self._picture_name(),
+        )
+
+    def _plate(self, channels: int, sort: str) -> figures.Plate:
+        """What is on the figure."""
+        explanation = self._shown()
+        drawn = self._drawn
+        scene = self._without(drawn, drawn.off)
+        limits = self._limits(scene)
+        signed, label = scene.evidence == "signed", self._target_label()
+        aim = "against" if scene.evidence == "counterfactual" else "for"
+        method = figures.method_words(explanation.method)
+        where = f"at {explanation.layer.name}"
+        first = figures.Pane(
+            title=f"{'Signed ' if signed else ''}{method} {aim} {label}",
+            note=f"{where} · {_cells(scene.cam)}",
+            cam=np.asarray(scene.cam, np.float64),
+            limit=limits[0],
+            signed=signed,
+            colormap=self.colormap,
+            ends=("for", "against") if signed else ("max" if limits[0] == _most(scene.cam) else "scale", ""),
+            alpha=scene.alpha,
+            bars=f"αₖ {aim} {label}",
+        )
+        base = figures.plate_of(explanation, channels=channels, sort=sort)
+        kept = self.channel
+        if kept is not None:
+            first = _lens(first, explanation, kept)
+        elif explanation.guided is not None:
+            first = figures.at_pixels(first, explanation.guided.double().numpy())
+        panes: tuple[figures.Pane, ...] = (first,)
+        if isinstance(scene.pair, Pair):
+            panes = (first, *self._others(scene, scene.pair, first, limits))
+        return replace(
+            base,
+            picture=self.engine.picture(self._input(self.image_index)),
+            panes=panes,
+            contribution=scene.contribution,
+            caption=self._caption(),
+            opacity=self.opacity,
+            off=frozenset(drawn.off),
+            kept=kept,
+            box=self.box if self.show_box else None,
+        )
+
+    def _others(
+        self, scene: Scene, pair: Pair, first: figures.Pane, limits: tuple[float, float]
+    ) -> tuple[figures.Pane, figures.Pane]:
+        """The second class beside the first, and the contrast of both."""
+        label, other = self._target_label(), str(pair.target["label"])
+        method = figures.method_words(str(scene.method["name"]))
+        aim = "against" if scene.evidence == "counterfactual" else "for"
+        second = replace(
+            first,
+            title=f"{'Signed ' if first.signed else ''}{method} {aim} {other}",
+            cam=np.asarray(pair.cam, np.float64),
+            limit=limits[0],
+            alpha=pair.alpha,
+            bars=f"αₖ {aim} {other}",
+            pixels=None,
+        )
+        contrast = figures.Pane(
+            title=f"{label} rather than {other}",
+            note=first.note,
+            cam=np.asarray(pair.contrast, np.float64),
+            limit=limits[1],
+            signed=True,
+            colormap=self.colormap if first.signed else "RdBu_r",
+            ends=("for", "against"),
+            alpha=scene.alpha - pair.alpha,
+            bars="their difference",
+        )
+        return second, contrast
+
+    def _limits(self, scene: Scene) -> tuple[float, float]:
+        """The values with the strongest colour: of the maps, and of a contrast; as `view/scale.js` has them."""
+        own, contrast = _most(scene.cam), 0.0
+        if isinstance(scene.pair, Pair):
+            own, contrast = max(own, _most(scene.pair.cam)), _most(scene.pair.contrast)
+        if isinstance(self.scale, (int, float)):
+            limit = float(self.scale)
+            return (limit if own else 0.0, limit if contrast else 0.0)
+        signed = scene.evidence == "signed"
+        own = max(own, contrast) if signed else own
+        if self.scale == "shared":
+            layers = self._canvas.strip.get("layers", ())
+            shared = max([own, contrast, *(float(layer["max"]) for layer in layers)])
+            return (shared if own else 0.0, shared if contrast else 0.0)
+        return own, own if signed else contrast
+
+    def _caption(self) -> str:
+        """Model, layer, class, score and coverage, in one or more sentences."""
+        explanation = self._shown()
+        drawn = self._drawn
+        scene = self._without(drawn, drawn.off)
+        label = self._target_label()
+        evidence = {"signed": "signed evidence", "counterfactual": "evidence against the class"}.get(
+            scene.evidence, "positive evidence"
+        )
+        target = scene.target
+        parts = [
+            type(self.engine.model).__name__,
+            figures.layer_words(explanation.layer.label),
+            f"{label}: {figures.score_words(target['score'], target['probability'])}",
+            f"{figures.method_words(explanation.method)}, {evidence}",
+            self._picture_name(),
+        ]
+        sentences = [" · ".join(part for part in parts if part) + "."]
+        if isinstance(scene.pair, Pair):
+            other = scene.pair.target
+            words = figures.score_words(other["score"], other["probability"])
+            sentences.append(f"Compared with {other['label']}: {words}.")
+        if (found := scene.coverage) is not None:
+            count, share = found["channels"], found["share"]
+            some = "half" if share == 0.5 else f"{share:.0%}"
+            which = "evidence against the class" if scene.evidence == "counterfactual" else "positive evidence"
+            sentences.append(
+                f"{count} of {found['of']} channel{'s' if found['of'] != 1 else ''} "
+                f"give{'s' if count == 1 else ''} {some} of the {which}."
+            )
+        if drawn.off:
+            count = len(drawn.off)
+            sentences.append(f"{count} channel{' is' if count == 1 else 's are'} left out of the sum.")
+        if self.show_box and self.box is not None:
+            left, top, right, bottom = self.box
+            sentences.append(f"Box ({left}, {top})–({right}, {bottom}) at {self.threshold:.0%} of the maximum.")
+        if scene.diagnosis:
+            sentences.append(scene.diagnosis)
+        return " ".join(sentences)
+
+
+def _lens(pane: figures.Pane, explanation: Explanation, channel: int) -> figures.Pane:
+    """A pane with the activation map of a channel in place of the heatmap."""
+    values = explanation.activations[channel].detach().cpu().double().numpy()
+    signed = bool((values < 0).any())
+    return replace(
+        pane,
+        title=f"Activation of channel #{channel}",
+        note=f"at {explanation.layer.name} · {_cells(values)}",
+        cam=values,
+        limit=_most(values),
+        signed=signed,
+        colormap="RdBu_r" if signed and pane.colormap not in ("RdBu_r", "PuOr_r", "coolwarm") else pane.colormap,
+        ends=("", "") if signed else ("max", ""),
+    )
+
+
+def _cells(cam: Any) -> str:
+    return f"{cam.shape[0]} × {cam.shape[1]} cells"
+
+
+def _most(values: Any) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def _lighter(png: bytes) -> bytes:
+    """A PNG that a notebook can carry: with 256 colours where it is too heavy."""
+    if len(png) <= _SHOT_BYTES:
+        return png
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=False)
+    return min(png, buffer.getvalue(), key=len)
