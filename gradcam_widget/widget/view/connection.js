@@ -152,7 +152,7 @@ function connectionPart(given, signal, onChange) {
   }
 
   const bound = ["get", "set", "on", "off", "save_changes"].map((name) => [name, (...args) => given[name](...args)]);
-  const model = { ...Object.fromEntries(bound), send };
+  const model = { ...Object.fromEntries(bound), send, widget_manager: manager };
 
   const subscriptions = [];
   const subscribe = (to, event, act) => { to?.on?.(event, act); subscriptions.push([to, event, act]); };
