@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradcam_widget import __version__, lessons
+from gradcam_widget.export_command import add_export_command
 from gradcam_widget.lesson_command import add_lesson_command
 
 __all__ = ["main"]
@@ -61,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "a notebook that is already there is kept",
     )
     add_lesson_command(commands)
+    add_export_command(commands)
     options = parser.parse_args(arguments)
-    if options.command == "lesson":
+    if hasattr(options, "run"):
         return int(options.run(options))
     try:
         notebook = _notebook(options.folder)

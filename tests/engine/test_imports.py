@@ -251,7 +251,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.words",
     ),
     "lesson_command": ("lessons",),
-    "cli": ("__init__", "lesson_command", "lessons"),
+    "export_command": ("models", "widget.explorer"),
+    "cli": ("__init__", "export_command", "lesson_command", "lessons"),
 }
 
 WIDGETS = ("anywidget", "ipycanvas", "IPython", "ipywidgets", "traitlets")
