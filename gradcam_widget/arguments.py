@@ -17,6 +17,7 @@ __all__ = [
     "check_class",
     "check_class_names",
     "check_layer",
+    "check_layers",
     "check_model",
     "check_modules",
     "check_target",
@@ -186,6 +187,12 @@ def check_target(target: object, class_names: Sequence[str] | None) -> Target | 
             "use a function or a frozen dataclass"
         ) from error
     return target
+
+
+def check_layers(layers: Iterable[object], model: nn.Module) -> list[str | nn.Module | None]:
+    """For each what `check_layer` gives."""
+    known = {name for name, _ in model.named_modules(remove_duplicate=False) if name}
+    return [layer if isinstance(layer, str) and layer in known else check_layer(layer, model) for layer in layers]
 
 
 def check_layer(layer: object, model: nn.Module) -> str | nn.Module | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,6 +22,7 @@ from gradcam_widget.arguments import (
     check_channels,
     check_class_names,
     check_layer,
+    check_layers,
     check_model,
     check_modules,
     check_target,
@@ -65,7 +67,6 @@ class _Map:
     """What is kept of one explanation, on the CPU."""
 
     alpha: Tensor
-    mean_activations: Tensor
     signed_cam: Tensor
     guided: Tensor | None
     score: float
@@ -73,7 +74,7 @@ class _Map:
     diagnosis: Diagnosis | None
 
     def bytes(self) -> int:
-        tensors = (self.alpha, self.mean_activations, self.signed_cam, self.guided)
+        tensors = (self.alpha, self.signed_cam, self.guided)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
@@ -222,7 +223,7 @@ class GradCAM:
         """The model's scores for one picture, without the batch dimension: (num_classes,) logits on the CPU."""
 
         def run() -> Tensor:
-            output = self._trace(image)[1].output[0].detach()
+            output = self._trace(image)[1].scores
             with _plain_arithmetic(output):
                 return exact(output).cpu().clone()
 
@@ -373,7 +374,7 @@ class GradCAM:
             tail = Tail(self.model, trace, record, self._selector)
             without = ablated_output(tail, record, off)[0]
             self._other_passes += Passes(forward=1, partial=1) if tail.partial else Passes(forward=2)
-            full = trace.output[0].detach()
+            full = trace.scores
             with _plain_arithmetic(full):
                 return Ablation(
                     layer=described,
@@ -404,7 +405,7 @@ class GradCAM:
         """
         row = find_method(method)
         wanted = check_target(target, self.class_names)
-        places = None if layers is None else [self._check_layer(layer) for layer in several(layers, "layers")]
+        places = None if layers is None else check_layers(several(layers, "layers"), self.model)
 
         def run() -> dict[str, Explanation]:
             key, trace = self._trace(image)
@@ -421,7 +422,7 @@ class GradCAM:
                 ]
             if row.needs_gradient:
                 # All in one pass, before the maps are made one by one.
-                meant = row.target(what, trace.output[0].detach()) if row.target else what
+                meant = row.target(what, trace.scores) if row.target else what
                 take = self._gradients if row.needs_whole_gradient else self._gradients.means
                 take(key, trace, meant, records)
             return {
@@ -454,7 +455,7 @@ class GradCAM:
                 return []
             record, described = self._record_at(place, key, trace, resolved[0])
             if row.needs_gradient:
-                output = trace.output[0].detach()
+                output = trace.scores
                 meant = [row.target(target, output) if row.target else target for target in resolved]
                 self._gradients.together(key, trace, meant, record, whole=row.needs_whole_gradient)
             return [self._explanation(key, trace, target, record, described, row) for target in resolved]
@@ -710,7 +711,7 @@ class GradCAM:
         return number, trace
 
     def _target(self, target: Target | None, trace: Trace) -> Target:
-        return settle_target(target, trace.output[0], self.class_names)
+        return settle_target(target, trace.scores, self.class_names)
 
     def _check_layer(self, layer: object) -> str | nn.Module | None:
         if isinstance(layer, str):
@@ -735,7 +736,7 @@ class GradCAM:
             raise ValueError(NO_MAPS)
         skipped = 0
         for record in reversed(trace.records):
-            if record.maps()[0].numel() < 2 or is_side_head(trace, record):
+            if math.prod(record.shape[1:]) < 2 or is_side_head(trace, record):
                 continue
             influence = self._influence(key, trace, target, record)
             if influence is not None and bool(influence.any()):
@@ -772,7 +773,7 @@ class GradCAM:
         progress: Progress | None = None,
     ) -> Explanation:
         if method.target is not None:
-            target = method.target(target, trace.output[0].detach())
+            target = method.target(target, trace.scores)
         place = (key, "maps", target, record.index, method.name, smooth)
         kept: _Map | None = self._cache.get(place)
         if kept is None:
@@ -780,7 +781,7 @@ class GradCAM:
             self._cache.put(place, kept, kept.bytes(), parent=key)
         # Under the caller's inference_mode the copies would be inference tensors, which cannot be changed.
         with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
-            alpha, mean, signed = kept.alpha.clone(), kept.mean_activations.clone(), kept.signed_cam.clone()
+            alpha, signed = kept.alpha.clone(), kept.signed_cam.clone()
             guided = None if kept.guided is None else kept.guided.clone()
         return Explanation(
             layer=layer,
@@ -789,7 +790,6 @@ class GradCAM:
             score=kept.score,
             probability=kept.probability,
             alpha=alpha,
-            mean_activations=mean,
             signed_cam=signed,
             guided=guided,
             smooth=smooth,
@@ -823,7 +823,6 @@ class GradCAM:
             score, probability = self._score(key, trace, target)
             return _Map(
                 alpha=alpha,
-                mean_activations=trace.mean_activations(record),
                 signed_cam=signed,
                 guided=guided[0].cpu() if guided else None,
                 score=score,
@@ -841,7 +840,7 @@ class GradCAM:
     def _score(self, key: int, trace: Trace, target: Target) -> tuple[float, float | None]:
         """A target's value and, where it is a class, its probability: the same at every layer."""
         if self._scored is None or self._scored[:2] != (key, target):
-            output = trace.output[0].detach()
+            output = trace.scores
             # A clone, because a user's target may work in place.
             self._scored = key, target, float(target(output.clone())), class_probability(target, output)
         return self._scored[2:]
@@ -869,7 +868,8 @@ class GradCAM:
 
     def _apply(self, method: Method, evidence: Evidence) -> tuple[Tensor, ...]:
         quantities = evidence.take(method.needs)
-        self._other_passes += evidence.passes
+        if evidence.passes is not Evidence.passes:
+            self._other_passes += evidence.passes
         with _plain_arithmetic(evidence.activations()):
             return method.function(**quantities)
 
@@ -887,7 +887,7 @@ class GradCAM:
         sums: list[Tensor] = []
         for done, (copy, mirrored) in enumerate(smooth.copies(first), start=1):
             other = self._tracer((copy, *others))
-            alone = Gradients(Cache(0))
+            alone = Gradients(Cache(0), slopes=False)
             evidence = self._evidence(0, other, target, other.by_name[record.name], alone, None)
             alpha, *maps = self._apply(method, evidence)
             self._other_passes += Passes(backward=alone.passes)

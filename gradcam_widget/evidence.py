@@ -48,7 +48,12 @@ class Evidence:
         selector: of the scores in the model's output.
         budget: bytes that a batch of many passes may take.
         progress: of many passes.
+
+    Attributes:
+        passes: of the model, beside those that the source of the gradients counts.
     """
+
+    passes = Passes()
 
     def __init__(
         self,
@@ -66,7 +71,6 @@ class Evidence:
         self._model, self._trace, self._record, self._target = model, trace, record, target
         self._source, self._key = gradients, key
         self._selector, self._budget, self._progress = selector, budget, progress
-        self.passes = Passes()
 
     def take(self, names: tuple[str, ...]) -> Mapping[str, Any]:
         """The named quantities, as keyword arguments of a method's function."""

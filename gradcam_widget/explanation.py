@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from gradcam_widget import figures
@@ -34,7 +36,6 @@ class Explanation:
         score: the target's value, y^c.
         probability: of the class, where the target is one.
         alpha: (K,) the method's channel weights; for GradCAM alpha_k^c = (1/Z) sum_ij dy^c/dA^k_ij.
-        mean_activations: (K,) (1/Z) sum_ij A^k_ij.
         signed_cam: (h, w) the map before the ReLU; for GradCAM S^c = sum_k alpha_k^c A^k.
         picture: (H, W), the size of the input the map belongs to.
         guided: (C, H, W) for the guided methods: their map at the picture's pixels; else None.
@@ -49,7 +50,6 @@ class Explanation:
     score: float
     probability: float | None
     alpha: Tensor
-    mean_activations: Tensor
     signed_cam: Tensor
     picture: tuple[int, ...]
     diagnosis: str | None
@@ -62,6 +62,13 @@ class Explanation:
     def activations(self) -> Tensor:
         """The layer's feature maps A, (K, h, w), in the model's dtype and on its device; a copy."""
         return self._maps.clone()
+
+    @cached_property
+    def mean_activations(self) -> Tensor:
+        """(K,) (1/Z) sum_ij A^k_ij."""
+        wide = torch.promote_types(self._maps.dtype, torch.float32)
+        with torch.inference_mode(False), torch.no_grad():
+            return self._maps.flatten(1).mean(1, dtype=wide).cpu()
 
     @property
     def contribution(self) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradcam_widget.cache import Cache
+from gradcam_widget.slopes import Slopes
 from gradcam_widget.targets import Target, name_target
 from gradcam_widget.trace import Record, Trace
 
@@ -23,7 +24,8 @@ class Passes:
 
     Attributes:
         forward: whole forward passes.
-        backward: backward passes, whole or resumed.
+        backward: backward passes, whole or resumed; those are not counted that look once at the few operations
+            after the last maps (`gradcam_widget.slopes`).
         partial: passes of the part after a layer, counted by picture.
     """
 
@@ -41,12 +43,13 @@ class Passes:
 class _Known:
     """What is known of one target: gradients and their means by record index. Bytes count each storage once."""
 
-    __slots__ = ("bytes", "gradients", "means", "storages")
+    __slots__ = ("by_slopes", "bytes", "gradients", "means", "storages")
 
     def __init__(self) -> None:
         self.gradients: dict[int, Tensor | None] = {}
         self.means: dict[int, Tensor | None] = {}
         self.storages: set[int] = set()
+        self.by_slopes = False
         self.bytes = 0
 
     def add(self, record: Record, gradient: Tensor | None) -> None:
@@ -76,9 +79,10 @@ class Gradients:
     the output; one further up is a look-up.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, *, slopes: bool = True) -> None:
         self.passes = 0
         self._cache = cache
+        self._slopes = slopes
         self._sizes: dict[Hashable, int] = {}  # bytes by target, oldest first
         self._total = 0
 
@@ -95,17 +99,23 @@ class Gradients:
         """
         place = (key, "gradients", target)
         known: _Known = self._cache.get(place) or _Known()
+        if self._take(trace, target, records, known):
+            self._keep(place, known)
+        return known.gradients
+
+    def _take(self, trace: Trace, target: Target, records: Sequence[Record], known: _Known) -> bool:
+        """Take the gradients that are missing at some records; whether that took a pass."""
         missing = [record for record in records if record.index not in known.gradients]
         if not missing:
-            return known.gradients
+            return False
         start = self._start(trace, missing, known.gradients)
         wanted = _between(trace, start, missing, known.gradients)
         with trace.backward():
             found = _grad(*_root(trace, target, start, known), [record.output for record in wanted])
         for record, gradient in zip(wanted, found, strict=True):
             known.add(record, gradient)
-        self._keep(place, known)
-        return known.gradients
+        self.passes += 1
+        return True
 
     def means(
         self, key: int, trace: Trace, target: Target, records: Sequence[Record]
@@ -115,13 +125,19 @@ class Gradients:
         """
         place = (key, "gradients", target)
         known: _Known = self._cache.get(place) or _Known()
-        for record in records:
-            if record.index not in known.means and record.index in known.gradients:
-                gradient = known.gradients[record.index]
-                known.add_mean(record, None if gradient is None else record.mean(gradient))
         missing = [record for record in records if record.index not in known.means]
         if not missing:
             return known.means
+        if self._by_slopes(trace, target, known):
+            self._keep(place, known)
+        for record in missing:
+            if record.index not in known.means and record.index in known.gradients:
+                gradient = known.gradients[record.index]
+                known.add_mean(record, None if gradient is None else record.mean(gradient))
+        missing = [record for record in missing if record.index not in known.means]
+        if not missing:
+            return known.means
+        self.passes += 1
         start = self._start(trace, missing, known.gradients)
         wanted = _between(trace, start, missing, known.means)
         if sum(record.output.nbytes for record in wanted) <= _LITTLE:
@@ -129,6 +145,8 @@ class Gradients:
                 found = _grad(*_root(trace, target, start, known), [record.output for record in wanted])
             for record, gradient in zip(wanted, found, strict=True):
                 known.add(record, gradient)
+            for record in missing:  # the others' when they are asked for
+                gradient = known.gradients[record.index]
                 known.add_mean(record, None if gradient is None else record.mean(gradient))
             self._keep(place, known)
             return known.means
@@ -149,8 +167,32 @@ class Gradients:
         self._keep(place, known)
         return known.means
 
+    def _by_slopes(self, trace: Trace, target: Target, known: _Known) -> bool:
+        """Add the mean gradients that follow from that of the pooled features, if there are any; whether it did.
+
+        They are always taken so, lest the last bits of a weight should depend on what was asked before.
+        """
+        slopes = self._slopes_of(trace)
+        if not slopes or slopes.pooled is None or known.by_slopes:
+            return False
+        gradient = slopes.linear_gradient(target)
+        if gradient is None:
+            self._take(trace, target, [slopes.pooled], known)
+            found = known.gradients[slopes.pooled.index]
+            gradient = None if found is None else found.flatten()
+        for record, mean in slopes.means(gradient):
+            known.add_mean(record, mean)
+        known.by_slopes = True
+        return True
+
+    def _slopes_of(self, trace: Trace) -> Slopes | None:
+        if self._slopes and trace.slopes is None:
+            with trace.backward():
+                trace.slopes = Slopes(trace)
+        slopes: Slopes | None = trace.slopes
+        return slopes
+
     def _keep(self, place: Hashable, known: _Known) -> None:
-        self.passes += 1
         self._cache.put(place, known, known.bytes, parent=place[0])  # type: ignore[index] # our own keys
         self._trim(place, known.bytes)
 
@@ -167,6 +209,8 @@ class Gradients:
             record: a feature map.
             whole: whether the gradients are needed, or only their means.
         """
+        if not whole and (slopes := self._slopes_of(trace)) and record in slopes:
+            return
         places = {(key, "gradients", target): target for target in targets}
         waiting = [
             (place, target)
@@ -192,7 +236,7 @@ class Gradients:
                     # A copy, because one target's gradient must not keep those of the others alive.
                     known.add(record, gradient.clone())
                 self._keep(place, known)
-            self.passes += len(chunk) - sum(reached)
+            self.passes += len(chunk)
 
     def _trim(self, newest: Hashable, size: int) -> None:
         """Leave most of the budget to traces: gradients take a quarter of it, the oldest targets' go first."""

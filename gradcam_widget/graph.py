@@ -19,6 +19,9 @@ class Dominators:
     Args:
         root: ``grad_fn`` of the output.
         nodes: ``grad_fn`` of the tensors that may be asked about; None (a leaf) dominates nothing.
+
+    Attributes:
+        users: of each node below the root, the nodes that read it, once for each time.
     """
 
     def __init__(self, root: Any, nodes: Sequence[Any]) -> None:
@@ -27,6 +30,7 @@ class Dominators:
         above: dict[Any, Any] = {root: root}
         for node in order[1:]:
             above[node] = _meet(users[node], above, position)
+        self.users = users
         self._root, self._nodes, self._above = root, nodes, above
         self._at: dict[Any, list[int]] = {}
         for index, node in enumerate(nodes):

@@ -42,14 +42,13 @@ class ModelState:
         tensors = [place for module in self.modules for place in (module._parameters, module._buffers)]
         hooks = [place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)]
         self._empty = [place for place in (*children, *tensors, *hooks) if not place]
-        self._parents = [place for place in children if place]
-        self._children = list(_values(self._parents))
-        self._owners = [place for place in tensors if place]
-        self._owned = list(_values(self._owners))
-        self._lengths = list(map(len, chain(self._parents, self._owners)))
+        self._full = [place for place in (*children, *tensors) if place]
+        self._lengths = list(map(len, self._full))
+        self._views = list(map(dict.values, self._full))
+        self._held = list(chain.from_iterable(self._views))
         self._hooked = [place for place in hooks if place]
         self._hook_names = list(map(tuple, self._hooked))
-        self._tensors = [value for value in self._owned if isinstance(value, Tensor)]
+        self._tensors = [value for place in tensors for value in place.values() if isinstance(value, Tensor)]
         self._versioned = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = list(map(_VERSION, self._versioned))
         self._addresses = list(map(_POINTER, self._tensors))
@@ -60,21 +59,16 @@ class ModelState:
         # Runs at every look-up over hundreds of tensors, hence loops in C.
         return (
             list(map(_VERSION, self._versioned)) == self._versions
-            and not any(self._empty)
-            and list(map(len, chain(self._parents, self._owners))) == self._lengths
-            and all(map(operator.is_, _values(self._parents), self._children))
-            and all(map(operator.is_, _values(self._owners), self._owned))
             and list(map(_POINTER, self._tensors)) == self._addresses
+            and not any(self._empty)
+            and list(map(len, self._full)) == self._lengths
+            and all(map(operator.is_, chain.from_iterable(self._views), self._held))
             and (not self._hooked or list(map(tuple, self._hooked)) == self._hook_names)
         )
 
     def any_training(self) -> bool:
         """Whether a module is in training mode."""
         return any(map(_TRAINING, self.modules))
-
-
-def _values(places: list[dict[str, Any]]) -> Iterator[Any]:
-    return chain.from_iterable(map(dict.values, places))
 
 
 def gradients_on() -> AbstractContextManager[Any]:

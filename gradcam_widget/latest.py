@@ -17,9 +17,11 @@ class Latest:
 
     def __init__(self, image: object, number: int) -> None:
         self.number = number
-        self._image = image
-        self._version = image._version if _sees_writes(image) else None
-        self._sample = _sample(image) if _sees_writes(image) else None
+        self._image: Tensor | None = None
+        if _sees_writes(image):
+            self._image, self._version, self._place = image, image._version, _place(image)
+            self._some = _some(image)
+            self._values = self._some.clone()
 
     def is_of(self, image: object) -> bool:
         """Whether it is the same tensor, not written to since as far as torch records it.
@@ -28,10 +30,10 @@ class Latest:
         """
         return (
             image is self._image
-            and _sees_writes(image)
-            and image._version == self._version
-            and self._sample is not None
-            and torch.equal(_sample(image), self._sample)
+            and self._image is not None
+            and self._image._version == self._version
+            and _place(self._image) == self._place
+            and torch.equal(self._some, self._values)
         )
 
 
@@ -45,10 +47,13 @@ def _sees_writes(image: object) -> TypeGuard[Tensor]:
     )
 
 
-def _sample(image: Tensor) -> Tensor:
-    """Some sixty values, spread over the picture; a copy."""
-    flat = image.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // 61)].clone()
+def _place(image: Tensor) -> tuple[object, ...]:
+    return image.data_ptr(), image.shape, image.stride()
+
+
+def _some(image: Tensor) -> Tensor:
+    """Some hundred values, spread over the picture, in the picture's own memory."""
+    return image.detach()[tuple(slice(None, None, max(1, length // 6)) for length in image.shape)]
 
 
 def is_trace_of(trace: Trace, inputs: tuple[Tensor, ...]) -> bool:

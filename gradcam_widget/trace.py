@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -29,9 +29,13 @@ _IDENTITIES = ("Identity", "Dropout", "StochasticDepth", "DropPath", "DropBlock"
 
 
 class Record:
-    """One module call of a trace: the layer's own output, with its graph."""
+    """One module call of a trace: the layer's own output, with its graph.
 
-    __slots__ = ("call", "index", "kind", "layout", "module", "name", "output", "path")
+    Attributes:
+        hooked: whether the model's own code has put a hook on the graph there.
+    """
+
+    __slots__ = ("_maps", "call", "hooked", "index", "kind", "layout", "module", "name", "output", "path")
 
     def __init__(
         self,
@@ -49,26 +53,37 @@ class Record:
         self.output = output
         self.layout = layout
         self.index = index
+        self.hooked = False
+        self._maps: Tensor | None = None
 
     def maps(self, tensor: Tensor | None = None) -> Tensor:
         """The maps (K, *grid) in the layer's output, or in a tensor of its shape such as its gradient."""
-        return self.layout.maps(self.output.detach() if tensor is None else tensor)
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """(K,) the mean over the cells of a tensor of the output's shape, in float32 at least."""
-        return self.layout.mean(tensor)
+        if tensor is not None:
+            return self.layout.maps(tensor)
+        if self._maps is not None:
+            return self._maps
+        maps = self.layout.maps(self.output.detach())
+        if isinstance(self.layout, Layout):  # a user's may be a copy, which is not worth its memory
+            self._maps = maps
+        return maps
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(K, *grid)."""
         return tuple(self.maps().shape)
 
+    def mean(self, tensor: Tensor) -> Tensor:
+        """(K,) the mean over the cells of a tensor of the output's shape, in float32 at least."""
+        return self.layout.mean(tensor)
+
 
 class Trace:
     """What one forward pass left behind: inputs, output and records, sharing one graph.
 
     Attributes:
+        scores: the output for the one picture, without its graph.
         can_batch: False once batched backward passes through it have failed.
+        slopes: what `gradcam_widget.slopes` has read off the graph, once it was asked.
     """
 
     def __init__(
@@ -82,14 +97,14 @@ class Trace:
         self.model = model
         self.inputs = inputs
         self.output = output
+        self.scores = output.detach()[0]
         self.records = records
         self.state = state
         self.by_name = {record.name: record for record in records}
         self.can_batch = True
-        self._dominators: Dominators | None = None
-        self._cut_by: dict[int, tuple[int, ...]] = {}
-        self._means: dict[int, Tensor] = {}
+        self.slopes: Any = None
         self._sink: _Sink | None = None
+        self._cut_by: dict[int, tuple[int, ...]] = {}
         self._fields: dict[Any, Any] = {}
         self._described: dict[int, Layer] = {}
 
@@ -159,6 +174,11 @@ class Trace:
         finally:
             self._sink.means = None
 
+    @property
+    def users(self) -> Mapping[Any, Sequence[Any]]:
+        """Of each node of the graph, the nodes that read it, once for each time."""
+        return self._dominators.users
+
     def leads_on(self, record: Record) -> bool:
         """Whether there are feature maps below a record, towards the input."""
         return self._below[record.index] != 0
@@ -168,21 +188,15 @@ class Trace:
         """For each record the records below it, as bits."""
         return reach([record.output.grad_fn for record in self.records])
 
+    @cached_property
+    def _dominators(self) -> Dominators:
+        return Dominators(self.output.grad_fn, [record.output.grad_fn for record in self.records])
+
     def _cuts(self, record: Record) -> tuple[int, ...]:
         """Indices of the records that cut this one off from the output, the nearest first."""
         known = self._cut_by.get(record.index)
         if known is None:
-            if self._dominators is None:
-                nodes = [record.output.grad_fn for record in self.records]
-                self._dominators = Dominators(self.output.grad_fn, nodes)
             known = self._cut_by[record.index] = tuple(self._dominators.of(record.index))
-        return known
-
-    def mean_activations(self, record: Record) -> Tensor:
-        """(K,) on the CPU, the mean of each map over its cells, in float32 at least; the same for every target."""
-        known = self._means.get(record.index)
-        if known is None:
-            known = self._means[record.index] = record.mean(record.output.detach()).cpu()
         return known
 
     def backward(self) -> AbstractContextManager[None]:
@@ -399,7 +413,9 @@ class _Run:
             if layout.order.startswith("channels"):
                 grids.pop(layout.grid, None)
                 grids[layout.grid] = None
-            records.append(Record(kept.key, kept.module, kept.kind, kept.own, layout, len(records)))
+            record = Record(kept.key, kept.module, kept.kind, kept.own, layout, len(records))
+            record.hooked = any(t is not None and bool(t._backward_hooks) for t in (kept.own, kept.passed))
+            records.append(record)
         return records
 
     def _layout_of(

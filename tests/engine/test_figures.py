@@ -32,7 +32,7 @@ HOSTILE = (
 def explanation(name: str = "cat", layer: str = "body.2", **changes: object) -> Explanation:
     # Three channels on a grid of 2 x 2, alpha = (2, -4, 1), mean activations (1, 0.5, 0): the contributions are
     # (2, -2, 0). The signed map is given; its maximum is 4, its magnitude at most 8.
-    maps = torch.zeros(3, 2, 2)
+    maps = torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1).repeat(1, 2, 2)
     values = Explanation(
         layer=Layer(layer, "conv", (3, 2, 2)),
         target=ClassLogit(7, name),
@@ -40,7 +40,6 @@ def explanation(name: str = "cat", layer: str = "body.2", **changes: object) -> 
         score=8.314,
         probability=0.25,
         alpha=torch.tensor([2.0, -4.0, 1.0]),
-        mean_activations=torch.tensor([1.0, 0.5, 0.0]),
         signed_cam=torch.tensor([[4.0, 0.0], [1.0, -8.0]]),
         picture=(8, 8),
         diagnosis=None,

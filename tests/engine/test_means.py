@@ -140,3 +140,70 @@ def test_the_hooks_on_the_graph_keep_nothing_alive(model):
         assert trace() is None
     finally:
         gc.enable()
+
+
+class Normed(nn.Module):
+    """Convolutions with batch norms in every relation that the graph may have."""
+
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__()
+        self.first, self.first_norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.second, self.shared = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.third, self.plain = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8, affine=False)
+        self.forked, self.forked_norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+        self.hooked, self.hooked_norm = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+        self.head = nn.Linear(8, 6)
+        for name in ("watched", "watched_norm"):
+            setattr(self, name, nn.Conv2d(8, 8, 1) if name == "watched" else nn.BatchNorm2d(8))
+        self.watched_norm.bias.register_hook(lambda gradient: seen.append("bias"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first_norm(self.first(x)))
+        x = torch.relu(self.shared(torch.relu(self.shared(self.second(x)))))
+        x = self.plain(self.third(x)).tanh()
+        forked = self.forked(x)
+        x = self.forked_norm(forked) + 0.1 * forked
+        kept = self.hooked(x)
+        kept.register_hook(lambda gradient: 3 * gradient)
+        x = torch.sigmoid(self.hooked_norm(kept)) + x
+        x = x + self.block(x)
+        x = self.watched_norm(self.watched(x)).sin()
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize("frozen", ["nothing", "all", "biases"])
+@pytest.mark.parametrize("run", ["first", "second"])
+def test_means_through_batch_norms(frozen, run):
+    torch.manual_seed(5)
+    seen: list[str] = []
+    model = Normed(seen).double().eval()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if "norm" in name or "shared" in name or "plain" in name or "block.1" in name:
+            tensor.data.copy_(torch.rand(tensor.shape) + 0.5)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(frozen == "nothing" or (frozen == "biases" and not name.endswith("bias")))
+    if frozen != "nothing":
+        seen.clear()
+    if run == "second":
+        GradCAM(model).predict(PICTURE)  # after it the tracer clones nothing that it need not
+    cam = GradCAM(model)
+    found = cam.explain_layers(PICTURE, 3)
+    assert cam.passes.backward == 1
+    assert {"first", "first_norm", "second", "shared", "shared:2", "forked", "hooked", "block", "block.0"} <= set(
+        found
+    )
+    assert not seen
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for name, explanation in found.items():
+        if ":" in name or name == "shared":
+            continue
+        expected = gradient_at(model, name, 3)[0].flatten(1).mean(1)
+        torch.testing.assert_close(explanation.alpha, expected, rtol=1e-9, atol=1e-15)
+    calls: list[Tensor] = []
+    handle = model.shared.register_forward_hook(lambda *args: calls.append(args[2]))
+    scores = model(PICTURE.clone().requires_grad_())
+    handle.remove()
+    for name, gradient in zip(("shared", "shared:2"), torch.autograd.grad(scores[0, 3], calls), strict=True):
+        torch.testing.assert_close(found[name].alpha, gradient[0].flatten(1).mean(1), rtol=1e-9, atol=1e-15)
