@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types zoo bench feel parity screenshots clean help
+.PHONY: demo test lint types docs zoo bench feel parity screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -23,6 +23,9 @@ lint: $(VENV)/.dev ## style: ruff, and the formatting checked
 
 types: $(VENV)/.dev ## types: mypy, strict
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs ## the site, into build/site: index.html opens from the disk
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 zoo: $(VENV)/.test ## explain every architecture of torchvision and timm, and write docs/zoo.md
 	$(BIN)/python -m tests.zoo.zoo --all --write docs/zoo.md
@@ -53,13 +56,17 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[demo]"
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[test]"
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.docs
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
-	@touch $@ $(VENV)/.test $(VENV)/.demo
+	@touch $@ $(VENV)/.test $(VENV)/.demo $(VENV)/.docs
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \

@@ -191,7 +191,7 @@ class GradCAM:
 
         Raises:
             TypeError, ValueError, FileNotFoundError: as `gradcam_widget.inputs.load_picture`, and for a
-            transform that fails or returns no float tensor.
+                transform that fails or returns no float tensor.
         """
         return as_inputs(image, self.transform, self._spatial)[0]
 
@@ -276,7 +276,7 @@ class GradCAM:
 
         Raises:
             TypeError, ValueError: for an argument that cannot be used, with what to do instead; before the
-            model runs where that can be told before.
+                model runs where that can be told before.
         """
         row = find_method(method)
         wanted, place = check_target(target, self.class_names), self._check_layer(layer)

@@ -1,0 +1,125 @@
+"""The site is built without a warning, loads nothing from another host, and says what is so: its examples run and
+print what stands below them, and every message that it explains is one that the package can give.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gradcam_widget.cli import main
+from gradcam_widget.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    path
+    for path in [*DOCS.glob("*.md"), *DOCS.glob("how-to/*.md")]
+    # written by programs, or tested where they are written
+    if path.name not in ("parity.md", "benchmarks.md", "zoo.md", "evaluation.md", "teachers.md", "hosts.md")
+)
+HOLE = "…"  # in what is printed: anything
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. Warnings are errors; a proxy that is not there refuses every request."""
+    folder = tmp_path_factory.mktemp("site")
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env=os.environ | nowhere | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class Loads(HTMLParser):
+    """What a page has the browser fetch; a link that only leads elsewhere is none of it."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "link" and values.get("rel") not in ("canonical", "next", "prev"):
+            self.found.append(values["href"])
+        self.found += [values[name] for name in ("src", "srcset", "poster", "data") if name in values]
+
+
+def test_the_site_loads_nothing_from_another_host(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 15
+    loads = {(page.name, address) for page in pages for address in Loads(page).found}
+    assert any(address.endswith(".css") for _, address in loads)
+    assert {(page, address) for page, address in loads if re.match(r"(\w+:)?//", address)} == set()
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
+
+
+def test_every_public_name_is_in_the_reference(site):
+    import gradcam_widget
+
+    said = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html"))
+    missing = [name for name in gradcam_widget.__all__ if f'id="gradcam_widget.{name}"' not in said]
+    assert missing == ["__version__"]
+
+
+def test_every_method_is_in_the_table_of_methods():
+    rows = re.findall(r"^\| `(\w+\+*)` \|", (DOCS / "reference" / "methods.md").read_text(encoding="utf-8"), re.M)
+    assert rows == list(METHODS)
+
+
+# --- examples
+
+FENCE = re.compile(
+    r"(?P<skip><!-- not run: [^\n]+ -->\n)?^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def as_pattern(text: str) -> str:
+    """A regular expression for a text with holes."""
+    return ".*?".join(re.escape(part) for part in text.strip().split(HOLE))
+
+
+@pytest.mark.filterwarnings("default")  # what a reader's program would show goes to its output, as everywhere
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    """All in order in one namespace; a text block right behind one is what it prints."""
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    blocks = list(FENCE.finditer(text))
+    assert len(blocks) == text.count("```python\n"), "a block is not closed, or begins in a list"
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks:
+        line = text.count("\n", 0, block.start("code"))
+        code = compile("\n" * line + block["code"], str(page), "exec")
+        if block["skip"]:
+            continue
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, namespace)
+        if block["printed"] is not None:
+            said = printed.getvalue().strip()
+            assert re.fullmatch(as_pattern(block["printed"]), said, re.DOTALL), said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_the_commands_of_a_page_are_known(page, capsys):
+    for words in re.findall(r"^gradcam-widget +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        with pytest.raises(SystemExit) as ended:
+            main([*words.split("#")[0].split(), "--help"])
+        assert ended.value.code == 0, (words, capsys.readouterr().err)
