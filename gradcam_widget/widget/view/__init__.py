@@ -35,6 +35,7 @@ SCRIPTS = (
     "cures",
     "pixels",
     "classes",
+    "export",
     "predictions",
     "strip",
     "status",
@@ -60,6 +61,7 @@ STYLES = (
     "cures",
     "pixels",
     "classes",
+    "export",
     "probe",
     "connection",
 )

@@ -395,6 +395,8 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
       entitle();
       draw();
     },
+    /** What the weights are sorted by, also while the bars are about a cell. */
+    order: () => (probed ? before.sort : sort.value),
     /** Marks the bar whose channel is kept on the picture. */
     mark(channel) {
       pinned = channel;

@@ -6,6 +6,7 @@ const NEEDS_MODEL = [
   ".gradcam-controls :is(select, input, button, textarea)",
   ":is(.gcw-task, .gcw-cures, .gcw-truth, .gcw-switches, .gcw-pad-occluded) button",
   "button.gcw-prediction",
+  "button.gcw-export",
 ].join();
 const NEEDS_NONE = ".gradcam-colormap, .gradcam-opacity"; // the browser links them to the view itself
 

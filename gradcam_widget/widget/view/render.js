@@ -85,10 +85,11 @@ function render({ model: given, el }) {
   const status = statusPart();
   const task = taskPart(parts);
   const strip = stripPart(parts);
+  const exports = exportPart({ ...parts, order: channels.order });
   const panels = panelsPart({
     left: { heatmap: compare.element },
     right: { alpha: channels.element, predictions: h("div", {}, predictions.element, truth.element) },
-    below: { layers: strip.element, classes: classes.element },
+    below: { layers: strip.element, classes: classes.element, export: exports.element },
   });
   root.prepend(connection.element, notice.element, rescue.element, task.element, ...panels.elements, status.element);
   root.append(live);
@@ -289,6 +290,7 @@ function render({ model: given, el }) {
   function onConnection(apart) {
     if (!apart) return;
     requests.forget();
+    exports.forget();
     switches.show(shown.scene, true); // a wish that nobody will grant
     show(shown, model.get("notice"));
   }
