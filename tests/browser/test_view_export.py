@@ -1,4 +1,4 @@
-"""The row of exports: what it asks of the kernel, files that the browser saves, code that it copies, errors in words."""
+"""The row of exports: what it asks of the kernel, files that are saved, code that is copied, errors in words."""
 
 from __future__ import annotations
 
@@ -111,7 +111,10 @@ def test_an_error_comes_in_words_and_hostile_words_stay_text(view_open):
     # an answer to another view, or to an earlier question, is none of ours
     page.evaluate(
         """() => { for (const [name, act] of [...model.listeners]) if (name === "msg:custom") {
-            act({ type: "export", ticket: "other", error: "not yours" }, []); act({ type: "other" }, []); act(null); } }"""
+            act({ type: "export", ticket: "other", error: "not yours" }, []);
+            act({ type: "other" }, []);
+            act(null);
+        } }"""
     )
     expect(note(page)).to_have_text("drawing …")
 
@@ -121,7 +124,11 @@ def test_a_hand_out_has_no_exports_and_a_view_without_a_kernel_asks_nothing(view
     expect(page.locator(".gcw-exports")).to_be_hidden()
     page = view_open(small())
     page.evaluate(
-        """() => { cleanup(); model.state.layout = { comm_live: false, on() {}, off() {} }; window.cleanup = show(); }"""
+        """() => {
+            cleanup();
+            model.state.layout = { comm_live: false, on() {}, off() {} };
+            window.cleanup = show();
+        }"""
     )
     button = page.get_by_role("button", name="Save PNG")
     expect(button).to_be_disabled()
