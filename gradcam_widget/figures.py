@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = [
     "check_sort",
     "draw",
     "encode_figure",
+    "encode_snapshot",
     "layer_words",
     "method_words",
     "number",
@@ -80,7 +82,6 @@ _TEXT = 240  # characters of one name
 _MARGIN, _GAP = 0.1, 0.2  # inches
 _TITLE, _SMALL = 9.0, 7.0  # points
 _LEADING = 1.35
-_FINE = 448  # pixels, at least, in which a picture is blended with its map
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +253,16 @@ def draw(plate: Plate, *, width: float = 7.0) -> Figure:
     """
     if not 3 <= width <= 60:
         raise ValueError(f"width: expected 3 to 60 inches; got {width!r}")
-    return _draw_one(plate, width) if len(plate.panes) == 1 and width >= 5 else _draw_several(plate, width)
+    sheet: _Sheet = _arrange(plate, width, _Sheet, 0.95)
+    return sheet.figure
+
+
+def encode_snapshot(plate: Plate, dpi: float = 90) -> bytes:
+    """The same, 7 inches wide, as the bytes of a PNG, drawn by Pillow: at once, and without reading matplotlib's
+    figures and fonts, which takes longer than all the rest. Letters are those of one font.
+    """
+    paper: _Bitmap = _arrange(plate, 7.0, functools.partial(_Bitmap, dpi=dpi), 0.88)
+    return paper.png()
 
 
 def encode_figure(figure: Figure, kind: str, dpi: float = 200) -> bytes:
@@ -353,60 +363,72 @@ def _aligned(most: float) -> Callable[[float], str]:
 # -- the two arrangements --------------------------------------------------------------------------------------
 
 
-def _draw_one(plate: Plate, width: float) -> Figure:
+def _arrange(plate: Plate, width: float, paper: Callable[[float, float], Any], tight: float) -> Any:
+    """Everything on a paper; ``paper(width, height)`` makes one of that size in inches.
+
+    On a screen letters are set on whole pixels, which takes more room: ``tight`` is the share of a line that text
+    may fill by its own measure.
+    """
+    one = len(plate.panes) == 1 and width >= 5
+    return (_draw_one if one else _draw_several)(plate, width, paper, tight)
+
+
+def _draw_one(plate: Plate, width: float, paper: Callable[[float, float], Any], tight: float) -> Any:
     pane, order = plate.panes[0], plate.order()
+    block = functools.partial(_Block, tight=tight)
     side = 0.405 * width
     picture_width, picture_height = _fit(plate, pane, side)
     second = _MARGIN + side + 0.75 + 0.6 * _GAP  # the colour bar and its numbers take three quarters of an inch
     room = width - _MARGIN - second
-    left = [_Block(pane.title, side + 0.6, _TITLE, bold=True), _Block(pane.note, side + 0.6, _SMALL, _MUTED)]
+    left = [block(pane.title, side + 0.6, _TITLE, bold=True), block(pane.note, side + 0.6, _SMALL, _MUTED)]
     right = [
-        _Block(pane.bars, room, _TITLE, bold=True),
-        _Block(_bar_words(plate, order), room, _SMALL, _MUTED),
+        block(pane.bars, room, _TITLE, bold=True),
+        block(_bar_words(plate, order), room, _SMALL, _MUTED),
     ]
-    caption = _Block(plate.caption, width - 2 * _MARGIN, _SMALL, _MUTED, most=8)
-    top = _MARGIN + max(sum(block.height for block in column) for column in (left, right)) + 0.07
+    caption = block(plate.caption, width - 2 * _MARGIN, _SMALL, _MUTED, most=8)
+    top = _MARGIN + max(sum(lines.height for lines in column) for column in (left, right)) + 0.07
     row = min(max(picture_height / len(order), 0.15), 0.26)
     body = max(picture_height, row * len(order))
-    sheet = _Sheet(width, top + body + 0.12 + caption.height + _MARGIN)
+    sheet = paper(width, top + body + 0.12 + caption.height + _MARGIN)
     for column, x in ((left, _MARGIN), (right, second)):
         y = _MARGIN
-        for block in column:
-            y = sheet.write(block, x, y)
+        for lines in column:
+            y = sheet.write(lines, x, y)
     _draw_pane(sheet, plate, pane, (_MARGIN, top, picture_width, picture_height), box=plate.box)
     if pane.limit > 0:
         _draw_scale(sheet, pane, (_MARGIN + picture_width + 0.08, top, 0.11, picture_height))
     most = float(np.abs(pane.alpha[order]).max(initial=0.0))
     _draw_bars(sheet, plate, pane.alpha, order, most, (second, top, room, row * len(order)))
     sheet.write(caption, _MARGIN, top + body + 0.12)
-    return sheet.figure
+    return sheet
 
 
-def _draw_several(plate: Plate, width: float) -> Figure:
+def _draw_several(plate: Plate, width: float, paper: Callable[[float, float], Any], tight: float) -> Any:
     panes, order = plate.panes, plate.order()
+    block = functools.partial(_Block, tight=tight)
     gap = _GAP
     side = (width - 2 * _MARGIN - gap * (len(panes) - 1)) / len(panes)
     sizes = [_fit(plate, pane, side) for pane in panes]
     lefts = [_MARGIN + i * (side + gap) for i in range(len(panes))]
     heads = [
-        [_Block(pane.title, side, _TITLE, bold=True), _Block(pane.note, side, _SMALL, _MUTED)] for pane in panes
+        [block(pane.title, side, _TITLE, bold=True), block(pane.note, side, _SMALL, _MUTED)] for pane in panes
     ]
-    names = [_Block(pane.bars, side, _TITLE - 1, bold=True) for pane in panes]
-    words = _Block(_bar_words(plate, order), width - 2 * _MARGIN, _SMALL, _MUTED)
-    caption = _Block(plate.caption, width - 2 * _MARGIN, _SMALL, _MUTED, most=8)
-    top = _MARGIN + max(sum(block.height for block in head) for head in heads) + 0.07
+    names = [block(pane.bars, side, _TITLE - 1, bold=True) for pane in panes]
+    words = block(_bar_words(plate, order), width - 2 * _MARGIN, _SMALL, _MUTED)
+    caption = block(plate.caption, width - 2 * _MARGIN, _SMALL, _MUTED, most=8)
+    top = _MARGIN + max(sum(lines.height for lines in head) for head in heads) + 0.07
     under = top + max(height for _, height in sizes) + 0.07
     bars_top = under + 0.11 + 0.3
-    name_height = max(block.height for block in names)
+    name_height = max(lines.height for lines in names)
     row = 0.18
     bars_at = bars_top + name_height + words.height + 0.05
     end = bars_at + row * len(order)
-    sheet = _Sheet(width, end + 0.12 + caption.height + _MARGIN)
+    sheet = paper(width, end + 0.12 + caption.height + _MARGIN)
     most = max(float(np.abs(pane.alpha[order]).max(initial=0.0)) for pane in panes)
     for i, (pane, left, (across, down)) in enumerate(zip(panes, lefts, sizes, strict=True)):
         y = _MARGIN
-        for block in heads[i]:
-            y = sheet.write(block, left, y)
+        for lines in heads[i]:
+            y = sheet.write(lines, left, y)
         _draw_pane(sheet, plate, pane, (left, top, across, down), box=plate.box if i == 0 else None)
         if pane.limit > 0:
             _draw_scale(sheet, pane, (left, under, across, 0.09), flat=True)
@@ -414,7 +436,7 @@ def _draw_several(plate: Plate, width: float) -> Figure:
         _draw_bars(sheet, plate, pane.alpha, order, most, (left, bars_at, side, row * len(order)))
     sheet.write(words, _MARGIN, bars_top + name_height)
     sheet.write(caption, _MARGIN, end + 0.12)
-    return sheet.figure
+    return sheet
 
 
 def _bar_words(plate: Plate, order: Sequence[int]) -> str:
@@ -449,30 +471,18 @@ def _image_size(plate: Plate, pane: Pane) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def _draw_pane(sheet: _Sheet, plate: Plate, pane: Pane, place: _Place, box: Box | None) -> None:
-    from matplotlib.patches import Rectangle
-
+def _draw_pane(sheet: _Sheet | _Bitmap, plate: Plate, pane: Pane, place: _Place, box: Box | None) -> None:
     rows, columns = _image_size(plate, pane)
-    image = pane.pixels if pane.pixels is not None else _blend(plate.picture, pane, plate.opacity)
-    axes = sheet.axes(place, "picture")
-    axes.imshow(image, extent=(0, columns, rows, 0), aspect="auto", interpolation="antialiased")
-    axes.set(xlim=(0, columns), ylim=(rows, 0))
-    if box is not None:
-        left, top, right, bottom = box
-        for colour, thickness in (("white", 2.2), (_INK, 1.0)):
-            axes.add_patch(
-                Rectangle(
-                    (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=thickness
-                )
-            )
+    image = pane.pixels if pane.pixels is not None else _blend(plate.picture, pane, plate.opacity, sheet.fine)
+    sheet.image(place, image, (columns, rows), "picture", box=box)
 
 
-def _blend(picture: NDArray[np.uint8] | None, pane: Pane, opacity: float) -> NDArray[np.uint8]:
+def _blend(picture: NDArray[np.uint8] | None, pane: Pane, opacity: float, fine: int) -> NDArray[np.uint8]:
     """Picture and map as the view blends them, uint8 (H, W, 3), enlarged by a whole number where it is small."""
     from PIL import Image
 
     rows, columns = pane.cam.shape if picture is None else picture.shape[:2]
-    times = max(1, math.ceil(_FINE / max(rows, columns)))
+    times = max(1, math.ceil(fine / max(rows, columns)))
     size = (rows * times, columns * times)
     values = render.bilinear(pane.cam, size) / pane.limit if pane.limit > 0 else np.zeros(size)
     values = np.clip(values, -1 if pane.signed else 0, 1)
@@ -490,18 +500,15 @@ def _blend(picture: NDArray[np.uint8] | None, pane: Pane, opacity: float) -> NDA
     return blended
 
 
-def _draw_scale(sheet: _Sheet, pane: Pane, place: _Place, *, flat: bool = False) -> None:
+def _draw_scale(sheet: _Sheet | _Bitmap, pane: Pane, place: _Place, *, flat: bool = False) -> None:
     """The colour bar with its limits: upright beside the picture, or flat below it."""
     left, top, width, height = place
     steps = np.linspace(0, 1, 256)
     if not pane.signed and render.COLORMAPS[pane.colormap] == "diverging":
         steps = (steps + 1) / 2
     ramp = render.colour(steps, pane.colormap)
-    axes = sheet.axes(place, "scale")
-    image = ramp[None] if flat else ramp[::-1, None]
-    axes.imshow(image, extent=(0, 1, 0, 1), aspect="auto", interpolation="bilinear")
-    if pane.colormap == "gray":  # its end is as white as the paper
-        axes.spines[:].set(visible=True, color=_EDGE, linewidth=0.5)
+    # The end of grey is as white as the paper.
+    sheet.image(place, ramp[None] if flat else ramp[::-1, None], (1, 1), "scale", framed=pane.colormap == "gray")
     low = number(-pane.limit, short=True) if pane.signed else "0"
     high = number(pane.limit, short=True)
     upper, lower = pane.ends
@@ -525,54 +532,41 @@ def _draw_scale(sheet: _Sheet, pane: Pane, place: _Place, *, flat: bool = False)
 
 
 def _draw_bars(
-    sheet: _Sheet, plate: Plate, alpha: NDArray[Any], order: Sequence[int], most: float, place: _Place
+    sheet: _Sheet | _Bitmap, plate: Plate, alpha: NDArray[Any], order: Sequence[int], most: float, place: _Place
 ) -> None:
     """The signed bars of some channels, each with its number and its value."""
-    from matplotlib.patches import Rectangle
-
     left, top, width, height = place
     names, values = 0.44, 0.58  # inches on either side
-    count = len(order)
-    row = height / count
+    row = height / len(order)
     if plate.kept is not None and plate.kept in order:
-        at = list(order).index(plate.kept)
-        sheet.axes((left - 0.03, top + at * row, width + 0.06, row), "kept").set_facecolor(_WASH)
-        sheet.figure.axes[-1].patch.set_visible(True)
-    axes = sheet.axes((left + names, top, width - names - values, height), "bars")
-    limit = most or 1.0
-    axes.set(xlim=(-limit, limit), ylim=(count - 0.5, -0.5))
-    axes.axvline(0, color=_EDGE, linewidth=0.6)
+        sheet.wash((left - 0.03, top + list(order).index(plate.kept) * row, width + 0.06, row))
+    shown = [(float(alpha[channel]), channel in plate.off) for channel in order]
+    sheet.bars((left + names, top, width - names - values, height), shown, most or 1.0)
     write = _aligned(most)
-    for rank, channel in enumerate(order):
-        value = float(alpha[channel])
-        colour = _PRO if value > 0 else _CON
-        off = channel in plate.off
-        axes.add_patch(
-            Rectangle(
-                (0, rank - 0.34),
-                value,
-                0.68,
-                facecolor="none" if off else colour,
-                edgecolor=colour if off else "none",
-                linewidth=0.7,
-                clip_on=False,
-            )
-        )
+    size = _SMALL - 0.3
+    for rank, (channel, (value, _)) in enumerate(zip(order, shown, strict=True)):
         y = top + (rank + 0.5) * row + 0.032
-        sheet.label(
-            left + names - 0.07, y, f"#{channel}", size=_SMALL - 0.3, mono=True, align="right", colour=_MUTED
-        )
-        sheet.label(left + width, y, write(value), size=_SMALL - 0.3, mono=True, align="right")
+        sheet.label(left + names - 0.07, y, f"#{channel}", size=size, mono=True, align="right", colour=_MUTED)
+        sheet.label(left + width, y, write(value), size=size, mono=True, align="right")
 
 
 class _Block:
-    """A few lines of text: wrapped to a width, and cut in the middle where they are too many."""
+    """A few lines of text: wrapped to a width, and cut at the end where they are too many."""
 
     def __init__(
-        self, words: str, width: float, size: float, colour: str = _INK, *, bold: bool = False, most: int = 3
+        self,
+        words: str,
+        width: float,
+        size: float,
+        colour: str = _INK,
+        *,
+        tight: float,
+        bold: bool = False,
+        most: int = 3,
     ) -> None:
         self.size, self.colour, self.bold = size, colour, bold
-        self.lines = _wrap(_drawable(words, _TEXT * (most // 2)), width, size, bold, most) if words.strip() else []
+        drawable = _drawable(words, _TEXT * (most // 2))
+        self.lines = _wrap(drawable, width * tight, size, bold, most) if words.strip() else []
 
     @property
     def leading(self) -> float:
@@ -585,8 +579,38 @@ class _Block:
         return self.leading * len(self.lines)
 
 
-class _Sheet:
-    """A figure on which things are placed in inches from its upper left corner."""
+class _Paper:
+    """Something on which things are placed in inches from its upper left corner."""
+
+    fine: int  # pixels, at least, in which a picture is blended with its map
+
+    def label(
+        self,
+        x: float,
+        baseline: float,
+        words: str,
+        *,
+        size: float,
+        colour: str = _INK,
+        bold: bool = False,
+        mono: bool = False,
+        align: Literal["left", "center", "right"] = "left",
+    ) -> None:
+        """One line of text, as it is."""
+        raise NotImplementedError
+
+    def write(self, block: _Block, x: float, y: float) -> float:
+        """A block whose upper left corner is at (x, y); where the next one begins."""
+        for at, line in enumerate(block.lines):
+            baseline = y + block.leading * at + block.size * 1.02 / 72
+            self.label(x, baseline, line, size=block.size, colour=block.colour, bold=block.bold)
+        return y + block.height
+
+
+class _Sheet(_Paper):
+    """A figure of matplotlib's."""
+
+    fine = 448
 
     def __init__(self, width: float, height: float) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -595,6 +619,60 @@ class _Sheet:
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
         FigureCanvasAgg(self.figure)
+
+    def image(
+        self,
+        place: _Place,
+        image: NDArray[np.uint8],
+        size: tuple[int, int],
+        label: str,
+        *,
+        box: Box | None = None,
+        framed: bool = False,
+    ) -> None:
+        """An image on axes whose unit is a pixel of the picture, (width, height) of them."""
+        from matplotlib.patches import Rectangle
+
+        columns, rows = size
+        axes = self.axes(place, label)
+        smooth = "bilinear" if label == "scale" else "antialiased"
+        axes.imshow(image, extent=(0, columns, rows, 0), aspect="auto", interpolation=smooth)
+        axes.set(xlim=(0, columns), ylim=(rows, 0))
+        if framed:
+            axes.spines[:].set(visible=True, color=_EDGE, linewidth=0.5)
+        if box is not None:
+            left, top, right, bottom = box
+            for colour, thickness in (("white", 2.2), (_INK, 1.0)):
+                outline = Rectangle(
+                    (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=thickness
+                )
+                axes.add_patch(outline)
+
+    def wash(self, place: _Place) -> None:
+        """A tinted ground."""
+        axes = self.axes(place, "kept")
+        axes.set_facecolor(_WASH)
+        axes.patch.set_visible(True)
+
+    def bars(self, place: _Place, shown: Sequence[tuple[float, bool]], limit: float) -> None:
+        """Signed bars from the top to the bottom, (value, whether hollow), on axes from -limit to limit."""
+        from matplotlib.patches import Rectangle
+
+        axes = self.axes(place, "bars")
+        axes.set(xlim=(-limit, limit), ylim=(len(shown) - 0.5, -0.5))
+        axes.axvline(0, color=_EDGE, linewidth=0.6)
+        for rank, (value, off) in enumerate(shown):
+            colour = _PRO if value > 0 else _CON
+            bar = Rectangle(
+                (0, rank - 0.34),
+                value,
+                0.68,
+                facecolor="none" if off else colour,
+                edgecolor=colour if off else "none",
+                linewidth=0.7,
+                clip_on=False,
+            )
+            axes.add_patch(bar)
 
     def axes(self, place: _Place, label: str) -> Axes:
         """Axes without ticks and frame."""
@@ -640,12 +718,94 @@ class _Sheet:
             usetex=False,
         )
 
-    def write(self, block: _Block, x: float, y: float) -> float:
-        """A block whose upper left corner is at (x, y); where the next one begins."""
-        for at, line in enumerate(block.lines):
-            baseline = y + block.leading * at + block.size * 1.02 / 72
-            self.label(x, baseline, line, size=block.size, colour=block.colour, bold=block.bold)
-        return y + block.height
+
+class _Bitmap(_Paper):
+    """The same on a picture of Pillow's."""
+
+    def __init__(self, width: float, height: float, dpi: float) -> None:
+        from PIL import Image, ImageDraw
+
+        self.dpi = dpi
+        self.fine = round(3 * dpi)  # pixels of the largest picture, or so
+        self._image = Image.new("RGB", (round(width * dpi), round(height * dpi)), "white")
+        self._draw = ImageDraw.Draw(self._image)
+
+    def png(self) -> bytes:
+        """What is on it."""
+        buffer = io.BytesIO()
+        self._image.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def image(
+        self,
+        place: _Place,
+        image: NDArray[np.uint8],
+        size: tuple[int, int],
+        label: str,
+        *,
+        box: Box | None = None,
+        framed: bool = False,
+    ) -> None:
+        """An image; the box is in the unit of ``size``."""
+        from PIL import Image
+
+        left, top, right, bottom = self._pixels(place)
+        across, down = max(1, right - left), max(1, bottom - top)
+        fitted = Image.fromarray(np.ascontiguousarray(image)).resize((across, down), Image.Resampling.BILINEAR)
+        self._image.paste(fitted, (left, top))
+        if framed:
+            self._draw.rectangle((left, top, right - 1, bottom - 1), outline=_EDGE)
+        if box is not None:
+            columns, rows = size
+            x0, x1 = (left + round(at / columns * across) for at in (box[0], box[2]))
+            y0, y1 = (top + round(at / rows * down) for at in (box[1], box[3]))
+            self._draw.rectangle((x0 - 1, y0 - 1, x1, y1), outline="white", width=3)
+            self._draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=_INK)
+
+    def wash(self, place: _Place) -> None:
+        """A tinted ground."""
+        left, top, right, bottom = self._pixels(place)
+        self._draw.rectangle((left, top, right - 1, bottom - 1), fill=_WASH)
+
+    def bars(self, place: _Place, shown: Sequence[tuple[float, bool]], limit: float) -> None:
+        """Signed bars from the top to the bottom, (value, whether hollow)."""
+        left, top, right, bottom = self._pixels(place)
+        zero = (left + right) // 2
+        self._draw.line((zero, top, zero, bottom - 1), fill=_EDGE)
+        row = (bottom - top) / len(shown)
+        for rank, (value, off) in enumerate(shown):
+            length = round(abs(value) / limit * (right - left) / 2)
+            if not length:
+                continue
+            colour = _PRO if value > 0 else _CON
+            y = (round(top + (rank + 0.16) * row), round(top + (rank + 0.84) * row) - 1)
+            x = (zero + 1, zero + length) if value > 0 else (zero - length, zero - 1)
+            self._draw.rectangle((x[0], y[0], x[1], y[1]), fill=None if off else colour, outline=colour)
+
+    def label(
+        self,
+        x: float,
+        baseline: float,
+        words: str,
+        *,
+        size: float,
+        colour: str = _INK,
+        bold: bool = False,
+        mono: bool = False,
+        align: Literal["left", "center", "right"] = "left",
+    ) -> None:
+        """One line of text, as it is."""
+        own = _letters(_SANS)
+        plain = "".join(letter if ord(letter) in own else "□" for letter in _drawable(words))
+        anchor = {"left": "ls", "center": "ms", "right": "rs"}[align]
+        font = _font(_MONO if mono else _SANS, size * self.dpi / 72, bold)
+        self._draw.text((x * self.dpi, round(baseline * self.dpi)), plain, fill=colour, font=font, anchor=anchor)
+
+    def _pixels(self, place: _Place) -> tuple[int, int, int, int]:
+        left, top, width, height = place
+        edges = (left, top, left + width, top + height)
+        x0, y0, x1, y1 = (round(edge * self.dpi) for edge in edges)
+        return x0, y0, x1, y1
 
 
 # -- text that can be drawn ------------------------------------------------------------------------------------
@@ -689,30 +849,44 @@ def _installed() -> tuple[str, ...]:
 @functools.cache
 def _letters(family: str) -> frozenset[int]:
     """The characters that a font has, both upright and bold."""
+    from matplotlib.ft2font import FT2Font
+
+    faces = [FT2Font(_file_of(family, bold)) for bold in (False, True)]
+    return frozenset(faces[0].get_charmap()) & frozenset(faces[1].get_charmap())
+
+
+@functools.cache
+def _file_of(family: str, bold: bool) -> str:
+    """Where a font is. Those that come with matplotlib are found without reading all fonts there are."""
+    if family in (_SANS, _MONO):
+        import matplotlib
+
+        name = f"{family.replace(' ', '')}{'-Bold' if bold else ''}.ttf"
+        return str(Path(matplotlib.get_data_path(), "fonts", "ttf", name))
     from matplotlib import font_manager
 
-    faces = [
-        font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=[family], weight=weight)))
-        for weight in ("normal", "bold")
-    ]
-    return frozenset(faces[0].get_charmap()) & frozenset(faces[1].get_charmap())
+    wanted = font_manager.FontProperties(family=[family], weight="bold" if bold else "normal")
+    return str(font_manager.findfont(wanted))
+
+
+@functools.lru_cache(maxsize=32)
+def _font(family: str, size: float, bold: bool) -> Any:
+    """A font of Pillow's; ``size`` in pixels."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(_file_of(family, bold), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @functools.lru_cache(maxsize=2048)
 def _length(words: str, size: float, bold: bool) -> float:
     """Of a line of text, in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(
-        family=_families(words, mono=False), size=size, weight="bold" if bold else "normal", style="normal"
-    )
-    width, _, _ = text_to_path.get_text_width_height_descent(words, font, ismath=False)
-    return float(width) / 72
+    own = _letters(_SANS)
+    length = _font(_SANS, 100, bold).getlength(words) / 100
+    wide = 0.4 * sum(ord(letter) not in own for letter in words)  # in another font they are a square wide
+    return float(length + wide) * size / 72
 
 
 def _wrap(words: str, width: float, size: float, bold: bool, most: int) -> list[str]:
-    width *= 0.95  # on a screen, letters are set on whole pixels, which takes more room
     lines: list[str] = []
     space = _length("x x", size, bold) - 2 * _length("x", size, bold)
     used = 0.0

@@ -51,7 +51,6 @@ seconds.
 """
 
 _SHOT_BYTES = 150_000  # of the picture in a saved notebook
-_SHOT_DPI = 100
 
 
 class Exports:
@@ -190,11 +189,10 @@ class Exports:
         return bundle
 
     def _shot_png(self) -> str:
-        """What is on show as a PNG of 700 pixels, in base64; made once for each state."""
+        """What is on show as a PNG of 630 pixels, in base64; made once for each state."""
         state = (self._drawn, self.opacity, self.colormap, self.scale, self.channel, self.show_box, self.box)
         if self._shot is None or self._shot[0] != state:
-            figure = figures.draw(self._plate(12, "|α|"))
-            png = figures.encode_figure(figure, "png", _SHOT_DPI)
+            png = figures.encode_snapshot(self._plate(12, "|α|"))
             self._shot = state, base64.b64encode(_lighter(png)).decode("ascii")
         return self._shot[1]
 
@@ -449,6 +447,8 @@ def _lighter(png: bytes) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=False)
+    with Image.open(io.BytesIO(png)) as opened:
+        image = opened.convert("RGB")
+    palette = image.quantize(256, method=Image.Quantize.FASTOCTREE)
+    image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG")
     return min(png, buffer.getvalue(), key=len)

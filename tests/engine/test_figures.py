@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -305,3 +306,32 @@ def test_wrong_arguments_are_told_in_words():
         e.figure(channels=0)
     with pytest.raises(ValueError, match="NaN or infinite"):
         explanation(signed_cam=torch.full((2, 2), torch.nan)).figure()
+
+
+# -- the quick picture -----------------------------------------------------------------------------------------
+
+
+def test_the_snapshot_is_the_same_figure_without_matplotlibs_figures_and_fonts(monkeypatch):
+    plate = replace(figures.plate_of(explanation(), grey(), box=(2, 2, 6, 6)), off=frozenset({0}), kept=2)
+    expected = pixels(figures.draw(plate), 90)
+    figures._letters.cache_clear()
+    for name in ("matplotlib.figure", "matplotlib.font_manager", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    with Image.open(io.BytesIO(figures.encode_snapshot(plate, 90))) as image:
+        found = np.asarray(image.convert("RGB")).astype(int)
+    assert abs(found.shape[0] - expected.shape[0]) <= 15  # words may be wrapped once more
+    assert found.shape[1] == expected.shape[1] == 630
+    picture = slice(60, 250)
+    # letters and edges lie otherwise by a pixel; surfaces are the same
+    assert (np.abs(found[picture] - expected[picture]).max(2) > 30).mean() < 0.06
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "猫 🐈 \x00\x0b\n\ud800\u202e ok\ue000"])
+def test_a_snapshot_can_be_made_of_any_name(name):
+    panes = figures.plate_of(explanation(name, name), grey(), model=name)
+    several = replace(panes, panes=panes.panes * 3, caption=name * 30)
+    for plate in (panes, several):
+        with Image.open(io.BytesIO(figures.encode_snapshot(plate))) as image:
+            assert image.width == 630
+            margin = np.asarray(image.convert("L"))[:, -3:]
+        assert margin.min() > 200, "nothing is cut off"

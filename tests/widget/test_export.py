@@ -386,7 +386,7 @@ def test_the_bundle_has_a_picture_and_a_caption(make):
     data = base64.b64decode(bundle["image/png"])
     assert len(data) <= 150_000  # of noise, which hardly packs
     with Image.open(io.BytesIO(data)) as image:
-        assert image.width == 700
+        assert image.width == 630
     first = widget._repr_mimebundle_()["image/png"]
     assert first is widget._repr_mimebundle_()["image/png"]  # not drawn again
     widget.target = "cat"
@@ -395,7 +395,7 @@ def test_the_bundle_has_a_picture_and_a_caption(make):
 
 def test_a_picture_that_fails_is_not_in_the_way(make, monkeypatch, caplog):
     widget = make()
-    monkeypatch.setattr(export.figures, "draw", lambda *_: 1 / 0)
+    monkeypatch.setattr(export.figures, "encode_snapshot", lambda *_: 1 / 0)
     bundle = widget._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "image/png" not in bundle
