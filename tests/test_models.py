@@ -16,7 +16,7 @@ import torchvision
 from PIL import Image
 
 from gradcam_widget.inputs import Preprocess
-from gradcam_widget.models import demo_model, imagenet_class_names, load_model, sample_images
+from gradcam_widget.models import demo_model, imagenet_class_names, load_model, sample_images, sample_tiles
 
 SMALL = "squeezenet1_1"  # 5 MB of weights
 
@@ -256,3 +256,14 @@ def test_unknown_weights_are_answered_with_the_known():
 def test_a_model_instead_of_a_name_is_a_type_error():
     with pytest.raises(TypeError, match="expected a torchvision model's name as a string; got Identity"):
         load_model(torch.nn.Identity())
+
+
+def test_sample_tiles_are_square_pieces_of_the_photographs_with_their_credits(pictures):
+    tiles = sample_tiles()
+    assert 120 <= len(tiles) <= 200
+    names = {tile.info["picture"] for tile in tiles.values()}
+    assert names == {*pictures, "brick", "grass", "gravel"} - {"cat and espresso"}
+    assert all(tile.mode == "RGB" and tile.width == tile.height for tile in tiles.values())
+    assert all(name.startswith(tile.info["picture"]) and tile.info["licence"] for name, tile in tiles.items())
+    # coffee is 600 x 400: a half of the shorter side is 200, the second piece begins there.
+    np.testing.assert_array_equal(np.asarray(tiles["coffee 2/18"]), np.asarray(pictures["coffee"])[:200, 200:400])

@@ -276,6 +276,13 @@ class Canvas(anywidget.AnyWidget):
             {"type": "terms", "base", "cell"}.
         probe: [row, column] of the cell that is kept under the probe, or None. The browser changes it on its own.
         channel: the channel that is kept on the picture; None for the heatmap. The browser changes it on its own.
+        names: of the channels of the layer on show, or {}: `gradcam_widget.widget.naming.names_message`. Sent
+            after the scene, once for each layer.
+        patches: {"layer", "edition", "sprites"}: what excites some channels most, each a JPEG of at most 10 kB
+            with its patches side by side. A view asks for it when a channel is first looked at, by {"type":
+            "patches", "layer", "edition", "channels"}, and keeps it.
+        words: which channels speak for the target and against it, or {}; with "revision", the base of the scene.
+            Sent after it, and only while the panel "words" is on show.
         panels: names of the sections of the view that are on show.
         threshold: share of the map's maximum at which the box is cut. The browser changes it on its own.
         show_box: whether the box is drawn. The browser changes it on its own.
@@ -300,6 +307,9 @@ class Canvas(anywidget.AnyWidget):
     zoom = traitlets.Float(1.0).tag(sync=True)
     class_table = traitlets.Bool(False).tag(sync=True)
     classes = traitlets.Dict().tag(sync=True)
+    names = traitlets.Dict().tag(sync=True)
+    patches = traitlets.Dict().tag(sync=True)
+    words = traitlets.Dict().tag(sync=True)
     notice = traitlets.Dict().tag(sync=True)
     task = traitlets.Dict().tag(sync=True)
     strip = traitlets.Dict().tag(sync=True)
@@ -345,6 +355,7 @@ class Canvas(anywidget.AnyWidget):
         self._on_activations: list[Callable[[int, int], None]] = []
         self._on_pick: list[Callable[[Mapping[str, Any]], None]] = []
         self._on_export: list[Callable[[Mapping[str, Any]], None]] = []
+        self._on_patches: list[Callable[[Mapping[str, Any]], None]] = []
         super().__init__(
             tables=(sent := _tables_message(tables)),
             colormap=colormap,
@@ -388,6 +399,10 @@ class Canvas(anywidget.AnyWidget):
     def base(self) -> int:
         """Of the scene on show: the revision from which it differs by channels that are off alone."""
         return int(self.scene.get("base", self.revision))
+
+    def on_patches(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call ``callback(message)`` when the view needs the patches of channels."""
+        self._on_patches.append(callback)
 
     def on_pick(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
         """Call ``callback(message)`` when something is picked out of the map in the view."""
@@ -497,7 +512,9 @@ class Canvas(anywidget.AnyWidget):
         """Tell those who listen what a view asks."""
         if content.get("type") == "ready" and not content.get("complete", True):
             # Some front ends lose the binary parts of a view's first state.
-            self.send_state(["tables", "picture", "scene", "pixels", "classes", "notice", "task", "strip"])
+            self.send_state(
+                ["tables", "picture", "scene", "pixels", "classes", "words", "names", "notice", "task", "strip"]
+            )
         elif content.get("type") == "target" and isinstance(content.get("index"), int):
             for callback in tuple(self._on_target):
                 callback(content["index"])
@@ -514,6 +531,9 @@ class Canvas(anywidget.AnyWidget):
             if isinstance(content.get("revision"), int) and isinstance(content.get("channel"), int):
                 for give in tuple(self._on_activations):
                     give(content["revision"], content["channel"])
+        elif content.get("type") == "patches":
+            for cut in tuple(self._on_patches):
+                cut(content)
         elif content.get("type") in ("off", "ablate", "terms"):
             for pick in tuple(self._on_pick):
                 pick(content)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradcam_widget import render
+from gradcam_widget.channel_names import ChannelNames
 from gradcam_widget.comparison import Comparison, compare_targets, no_comparison
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
@@ -37,6 +38,7 @@ from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
 from gradcam_widget.widget.export import Exports
 from gradcam_widget.widget.handout import HandOut
 from gradcam_widget.widget.labels import true_classes
+from gradcam_widget.widget.naming import Naming, checked_names, panels_with_words
 from gradcam_widget.widget.panels import (
     DEFAULT_PANELS,
     PANELS,
@@ -74,7 +76,7 @@ _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 _Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is validated as any other value
 
 
-class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # type: ignore[misc]  # without types
     """A microscope for a network: choose a picture, a layer and a class; see where and through which channels.
 
     Args:
@@ -99,6 +101,9 @@ class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: igno
         labels: the true class of the pictures, an int or a name: one for all, a list with one for each, or a dict
             picture name -> class; None where it is not known. The predictions mark it.
         channel, channels_off, probe, threshold, show_box, zoom: as the attributes of these names.
+        names: what the channels of some layers look for: a `ChannelNames` of `gradcam_widget.name_channels`, or a
+            list or dict of them. A bar then shows the patches that excite its channel and its name, and the panel
+            "words" says which channels speak for the class and against it.
 
     Attributes:
         image_index, layer, target, method, evidence, colormap, opacity, scale, compare_target: what is asked.
@@ -114,6 +119,7 @@ class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: igno
         threshold, show_box, box: where the evidence lies; see `gradcam_widget.widget.selection.Selection`.
         zoom: how much a map at the picture's pixels (GuidedGradCAM, GuidedBackprop) is enlarged, 1 to 32.
         class_table: whether the table "Classes and channels" is open; ``class_channels()`` gives its numbers.
+        names: {layer: `ChannelNames`}; can be set. Those of another model, or of other weights, are refused.
         panels: what is on show; can be set. A panel of your own is built once, and closed with the explorer.
         explanation: the `Explanation` on show; None where there is none. Read-only.
         comparison: the `Comparison` on show: ``first``, ``second`` and ``contrast``, an `Explanation` each; None
@@ -172,13 +178,15 @@ class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: igno
         threshold: float = THRESHOLD,
         show_box: bool = False,
         zoom: float = 1.0,
+        names: ChannelNames | Sequence[ChannelNames] | Mapping[str, ChannelNames] | None = None,
     ) -> None:
-        panels = checked_panels(panels)
+        panels = panels_with_words(checked_panels(panels), names)
         _enable_colab()
-        names, self._images = named_pictures(images)
+        called, self._images = named_pictures(images)
         self._owns_engine = not isinstance(model, GradCAM)
         self.engine = _engine(model, class_names=class_names, transform=transform, device=device)
-        self._truths = dict(enumerate(true_classes(labels, names, self.engine.class_names)))
+        names = checked_names(names, self.engine)
+        self._truths = dict(enumerate(true_classes(labels, called, self.engine.class_names)))
         self._lock = threading.RLock()
         self._mirroring = threading.local()
         self._prepared: tuple[int, object] | None = None  # the last picture, as the model takes it
@@ -206,7 +214,7 @@ class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: igno
         )
         self._state = State(
             Offer(
-                pictures=names,
+                pictures=called,
                 methods=tuple(METHODS),
                 colormaps=sequential,
                 diverging=diverging,
@@ -248,6 +256,7 @@ class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: igno
         self.observe(self._on_own_panels, names="panels")
         self._begin_selection()
         self._begin_exports()
+        self._begin_naming(names)
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)
@@ -352,6 +361,7 @@ class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: igno
                 self._reach_all_layers()
                 self._fill_strip()
                 self._fill_classes()
+                self._fill_names()
 
     def class_channels(self, classes: int = 5, channels: int = 12) -> ClassChannels:
         """The channel weights of the likeliest classes at the layer on show, where they are strongest.
@@ -995,6 +1005,7 @@ class GradCAMWidget(Selection, HandOut, Exports, ipywidgets.VBox):  # type: igno
     def _show_panels(self) -> None:
         """Show the panels that are asked for: sections of the view, and below it those that are built."""
         self._canvas.panels = _sections(self.panels)
+        self._fill_names()
         shown = (self._controls.box, self._canvas, *self._shelf.boxes(self.panels, self))
         if shown != self.children:
             self.children = shown

@@ -52,6 +52,11 @@ PANELS: dict[str, Panel] = {
         Panel("alpha", "through which channels: the channel weights as bars"),
         Panel("predictions", "what the model says: its likeliest classes"),
         Panel("layers", "at which depth: the map at every layer"),
+        Panel(
+            "words",
+            "in words: which channels speak for the class and against it, where they have names",
+            default=False,
+        ),
         Panel("classes", "which classes share a channel: a table of their weights, to be opened"),
         Panel("export", "to be kept: the figure, its numbers and the code as files"),
         Panel("paint", "what if: the picture, to be painted on", build=_paint, default=False),

@@ -27,6 +27,7 @@ SCRIPTS = (
     "picture",
     "box",
     "switches",
+    "names",
     "table",
     "channels",
     "compare",
@@ -36,6 +37,7 @@ SCRIPTS = (
     "pixels",
     "classes",
     "export",
+    "saying",
     "predictions",
     "strip",
     "status",
@@ -64,6 +66,7 @@ STYLES = (
     "export",
     "probe",
     "connection",
+    "names",
 )
 
 PAD_SCRIPTS = ("decode", "maths", "words", "dom", "status", "connection", "page", "pad")

@@ -1,7 +1,7 @@
 /** Right: through which channels? The bars of alpha. */
 
 /** Right: through which channels? The signed bars of alpha and the overview of all K. */
-function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switches, pairs, palette }) {
+function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switches, pairs, palette, names }) {
   const title = h("div", { class: "gcw-title", role: "heading", "aria-level": "3" });
   const weights = h("p", { class: "gcw-weights" }, h("span", { class: "gcw-facts" }));
   const coverage = h("p", { class: "gcw-coverage" });
@@ -9,7 +9,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
   const byTerm = h("option", { value: "cell", hidden: true }, "at the cell");
   sort.append(byTerm);
   const sorter = h("label", { class: "gcw-sort" }, h("span", {}, "Sort"), sort);
-  const table = tablePart({ switches, signal });
+  const table = tablePart({ switches, names, signal });
   const zero = h("div", { class: "gcw-zero" });
   const list = h("div", { class: "gcw-bars", role: "listbox" });
   const lines = h("div", { class: "gcw-lines" }, zero, list);
@@ -75,6 +75,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     bar.setAttribute("aria-posinset", rank + 1);
     bar.setAttribute("aria-setsize", order.length);
     pairs.fill(bar, channel);
+    names.dress(bar, scene, channel);
   }
 
   /** The room on each side of the zero line, and where the bars begin. To read it makes the browser lay out the
@@ -151,6 +152,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
       ...meanOf(channel),
       ["contribution", signed(scene.contribution[channel])],
       ...shareOf(channel),
+      ...names.facts(scene, channel),
     ];
     // The half without a bar is free: there the tip covers neither this bar nor the numbers.
     const track = bar.children[1].getBoundingClientRect();
@@ -160,7 +162,8 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     const free = { top: -1e6, bottom: 1e6, left: con ? middle : track.left, right: con ? track.right : middle };
     const own = { top: box.top, bottom: box.bottom, left: con ? track.left : middle, right: con ? middle : track.right };
     const room = root.getBoundingClientRect();
-    tip.show(facts, own, [{ ...free, top: room.top, bottom: room.bottom }]);
+    names.want(scene, channel);
+    tip.show(facts, own, [{ ...free, top: room.top, bottom: room.bottom }], names.strip(scene, channel, 5));
   }
 
   /** Moves the bar that has the focus to a rank, scrolling where it is out of sight. */
@@ -334,6 +337,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     else toggle(bar);
   }, { signal });
   switches.listen(draw);
+  names.listen(draw);
   list.addEventListener("focusin", (event) => {
     active = rankOf(event.target);
     for (const bar of bars()) bar.tabIndex = rankOf(bar) === active ? 0 : -1;
@@ -402,6 +406,10 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
       pinned = channel;
       switches.offer({ kept: channel });
       for (const bar of bars()) bar.setAttribute("aria-selected", Number(bar.dataset.channel) === pinned);
+    },
+    /** More is known of the channels: the bars say it to those who hear them. */
+    relabel() {
+      if (scene) scrollTo(first);
     },
     /** The activations have arrived: the tip that is open can say more. */
     retell() {

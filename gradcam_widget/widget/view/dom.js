@@ -27,11 +27,12 @@ function tipPart(root) {
   const element = h("div", { class: "gcw-tip", "aria-hidden": "true", hidden: true });
   root.append(element);
   return {
-    /** `lines`: arrays of words, one column each; `cell`, `areas`: client rectangles for placeTip. */
-    show(lines, cell, areas) {
+    /** `lines`: arrays of words, one column each; `cell`, `areas`: client rectangles for placeTip; `extra`: an element
+     *  below them, or null. */
+    show(lines, cell, areas, extra = null) {
       const columns = Math.max(...lines.map((line) => line.length));
       element.style.gridTemplateColumns = `repeat(${columns}, auto)`;
-      element.replaceChildren(...lines.flat().map((word) => h("span", {}, word)));
+      element.replaceChildren(...lines.flat().map((word) => h("span", {}, word)), ...(extra ? [extra] : []));
       element.hidden = false;
       const origin = root.getBoundingClientRect();
       const box = element.getBoundingClientRect();

@@ -70,6 +70,7 @@ function render({ model: given, el }) {
     onProbe();
   });
   const switches = (parts.switches = switchPart(parts));
+  const names = (parts.names = namesPart({ model, signal, arrived: onPatches }));
   const channels = channelPart(parts);
   switches.listen(() => { picture.retell(); onProbe(); });
   const predictions = predictionPart(parts);
@@ -81,6 +82,7 @@ function render({ model: given, el }) {
   picture.under.querySelector(".gcw-diagnosis").after(cures.element);
   const pixels = pixelPart(parts, picture);
   const classes = classesPart(parts);
+  const saying = sayingPart(parts);
   const rescue = curePart(parts, () => picture.canvas);
   const status = statusPart();
   const task = taskPart(parts);
@@ -89,7 +91,7 @@ function render({ model: given, el }) {
   const panels = panelsPart({
     left: { heatmap: compare.element },
     right: { alpha: channels.element, predictions: h("div", {}, predictions.element, truth.element) },
-    below: { layers: strip.element, classes: classes.element, export: exports.element },
+    below: { layers: strip.element, words: saying.element, classes: classes.element, export: exports.element },
   });
   root.prepend(connection.element, notice.element, rescue.element, task.element, ...panels.elements, status.element);
   root.append(live);
@@ -163,6 +165,7 @@ function render({ model: given, el }) {
   function arrange() {
     tip.hide();
     showPanels();
+    saying.write();
     laid = "";
     layout();
   }
@@ -311,6 +314,7 @@ function render({ model: given, el }) {
     const kept = model.get("channel") ?? null;
     channels.mark(kept);
     classes.mark();
+    saying.mark(kept);
     if (sceneOnPicture()?.isPreview) return; // the channels are those of another layer
     const channel = looked ?? kept;
     const inLayer = shown.scene && channel !== null && channel < shown.scene.alpha.length;
@@ -369,6 +373,19 @@ function render({ model: given, el }) {
     if (!signal.aborted && message === model.get("classes")) classes.take(next);
   }
 
+  /** The names are those of another layer, or others. */
+  function refreshNames() {
+    names.refresh();
+    saying.write();
+  }
+
+  /** Patches have come: what is open can show them. */
+  function onPatches() {
+    channels.retell();
+    channels.relabel();
+    saying.write();
+  }
+
   function announce(before, now) {
     if (!before || !now || before === now) return;
     const found = now.diagnosis ?? coverageSentence(now.coverage, now.evidence, Boolean(now.off));
@@ -399,6 +416,7 @@ function render({ model: given, el }) {
     truth.show(next.scene);
     scale.show(next.scene);
     classes.relate(next.scene);
+    saying.relate(next.scene);
     classes.colour(contrastTable(model, next.scene));
     pixels.show(next.pixels, sceneOnPicture(), next.picture?.name);
     status.show(next.scene?.status);
@@ -456,6 +474,9 @@ function render({ model: given, el }) {
     ["change:channel", coalesced(() => signal.aborted || showChannel())],
     ["change:strip change:tables", coalesced(refreshStrip)],
     ["change:classes", coalesced(refreshClasses)],
+    ["change:names", coalesced(() => signal.aborted || refreshNames())],
+    ["change:patches", () => signal.aborted || names.take()],
+    ["change:words", coalesced(() => signal.aborted || saying.write())],
     ["change:class_table", () => signal.aborted || classes.show()],
     ["change:zoom", () => signal.aborted || pixels.follow()],
     ["change:scale", coalesced(() => signal.aborted || rescale())],

@@ -3,7 +3,7 @@
 const TABLE_ROWS = 50;
 
 /** Below the bars: a line that opens a table of the first channels in the order chosen. Written only while it is open. */
-function tablePart({ switches, signal }) {
+function tablePart({ switches, names, signal }) {
   const caption = h("caption");
   const head = h("tr");
   const rows = h("tbody");
@@ -24,6 +24,8 @@ function tablePart({ switches, signal }) {
       ["contribution", (k) => signed(scene.contribution[k])],
     ];
     if (isComparing(scene)) columns.splice(1, 0, [`α for ${scene.compare.target.label}`, (k) => signed(scene.compare.alpha[k])]);
+    const calledOf = (k) => names.nameOf(scene, k);
+    if (names.of(scene)) columns.push(["name", (k) => (calledOf(k) ? `${calledOf(k).name}, ${calledOf(k).fit}` : "")]);
     if (switches.isAnyOff()) columns.push(["in the sum", (k) => (switches.isOff(k) ? "no" : "yes")]);
     return columns;
   }
