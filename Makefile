@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types docs zoo bench feel parity screenshots clean help
+.PHONY: demo test lint types docs zoo bench feel parity handouts screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -39,6 +39,9 @@ bench: $(VENV)/.test ## what selections cost beside the peers, into docs/benchma
 feel: $(VENV)/.test ## from a choice to its pixels in JupyterLab: milliseconds, bytes, messages
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python benchmarks/feel.py $(ARGS)
+
+handouts: $(VENV)/.demo ## pages for some of the lessons, which need no kernel, into build/handouts
+	$(BIN)/python notebooks/handouts.py build/handouts
 
 screenshots: $(VENV)/.test ## take the README's pictures from the running widget
 	@$(BIN)/python tests/browser/chromium.py

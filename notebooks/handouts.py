@@ -1,6 +1,6 @@
 """Writes a page for each lesson that needs no kernel: the explorer on its pictures, with questions, into a folder.
 
-    python notebooks/handouts.py build/handouts
+python notebooks/handouts.py build/handouts
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ HANDOUTS = (
             "Point at the longest bar. What does its channel answer to?",
             "Go through the layers. From which one on would you say that the cup was found?",
         ),
+        layers=["_blocks.2", "_blocks.4", "_blocks.7", "_blocks.10", "_blocks.13", "_blocks.15", "_swish:2"],
     ),
     Handout(
         3,
