@@ -4,6 +4,7 @@ print what stands below them, and every message that it explains is one that the
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
@@ -26,7 +27,7 @@ PAGES = sorted(
     # written by programs, or tested where they are written
     if path.name not in ("parity.md", "benchmarks.md", "zoo.md", "evaluation.md", "teachers.md", "hosts.md")
 )
-HOLE = "…"  # in what is printed: anything
+HOLE = "…"  # in what is printed, and in messages: anything
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,12 @@ FENCE = re.compile(
 
 
 def as_pattern(text: str) -> str:
-    """A regular expression for a text with holes."""
-    return ".*?".join(re.escape(part) for part in text.strip().split(HOLE))
+    """A regular expression for a text with holes, whose words may stand on any line."""
+    return ".*?".join(re.escape(part) for part in in_one_line(text).split(HOLE))
+
+
+def in_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 @pytest.mark.filterwarnings("default")  # what a reader's program would show goes to its output, as everywhere
@@ -106,14 +111,14 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     assert len(blocks) == text.count("```python\n"), "a block is not closed, or begins in a list"
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks:
-        line = text.count("\n", 0, block.start("code"))
-        code = compile("\n" * line + block["code"], str(page), "exec")
         if block["skip"]:
             continue
+        line = text.count("\n", 0, block.start("code"))
+        code = compile("\n" * line + block["code"], str(page), "exec")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, namespace)
         if block["printed"] is not None:
-            said = printed.getvalue().strip()
+            said = in_one_line(printed.getvalue())
             assert re.fullmatch(as_pattern(block["printed"]), said, re.DOTALL), said
 
 
@@ -123,3 +128,46 @@ def test_the_commands_of_a_page_are_known(page, capsys):
         with pytest.raises(SystemExit) as ended:
             main([*words.split("#")[0].split(), "--help"])
         assert ended.value.code == 0, (words, capsys.readouterr().err)
+
+
+# --- troubleshooting
+
+
+def messages_of(path: Path) -> set[str]:
+    """The string literals of a file; what an f-string fills in is a hole."""
+
+    def text_of(node: ast.AST) -> str | None:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
+        if isinstance(node, ast.JoinedStr):
+            return "".join(part.value if isinstance(part, ast.Constant) else HOLE for part in node.values)
+        return None
+
+    return {text for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if (text := text_of(node))}
+
+
+def squeezed(text: str) -> str:
+    """Without the difference between one hole and several beside one another."""
+    return re.sub(rf"{HOLE}+", HOLE, text)
+
+
+def explained_messages() -> list[str]:
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    return re.findall(r"^### `(.+)`$", text, re.MULTILINE)
+
+
+def test_every_message_explained_is_one_of_ours():
+    package = ROOT / "gradcam_widget"
+    ours = [squeezed(text) for path in package.rglob("*.py") for text in messages_of(path)]
+    ours += [path.read_text(encoding="utf-8") for path in (package / "widget" / "view").glob("*.js")]
+    explained = explained_messages()
+    assert len(explained) >= 30
+    assert len(set(explained)) == len(explained)
+    unknown = [text for text in explained if not any(text in known for known in ours)]
+    assert unknown == []
+
+
+def test_a_message_that_is_not_ours_would_be_found():
+    ours = {squeezed(text) for text in messages_of(ROOT / "gradcam_widget" / "arguments.py")}
+    assert any("model: expected a torch.nn.Module; got the class …, so call it first" in text for text in ours)
+    assert not any("model: expected a torch.nn.Module; got the moon" in text for text in ours)
