@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import io
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,6 +80,15 @@ _OTHER_FONTS = (  # for what these have no letters for, where one is installed
     "Noto Sans Arabic",
 )
 _TEXT = 240  # characters of one name
+
+_FILES: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gradcam_widget",
+    "pdf.fonttype": 42,
+    "savefig.bbox": None,
+    "savefig.transparent": False,
+}
+_lock = threading.Lock()
 
 _MARGIN, _GAP = 0.1, 0.2  # inches
 _TITLE, _SMALL = 9.0, 7.0  # points
@@ -282,13 +293,30 @@ def encode_figure(figure: Figure, kind: str, dpi: float = 200) -> bytes:
         raise ValueError(f"format: expected {', '.join(FORMATS)}; got {kind!r}")
     if isinstance(dpi, bool) or not isinstance(dpi, (int, float)) or not 10 <= dpi <= 2400:
         raise ValueError(f"dpi: expected a number from 10 to 2400; got {dpi!r}")
-    import matplotlib
-
     dateless: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gradcam_widget", "pdf.fonttype": 42}):
+    with _settings(_FILES):
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=dateless[kind], facecolor="white", bbox_inches=None)
     return buffer.getvalue()
+
+
+@contextmanager
+def _settings(values: dict[str, Any]) -> Iterator[None]:
+    """Some of matplotlib's settings, and afterwards what they were.
+
+    Others may be changed meanwhile by a cell, in another thread, and stay so; `matplotlib.rc_context` would put
+    back all of them.
+    """
+    import matplotlib
+
+    own: Any = matplotlib.rcParams
+    with _lock:
+        before = {name: own[name] for name in values}
+        own.update(values)
+        try:
+            yield
+        finally:
+            own.update(before)
 
 
 def check_sort(sort: object) -> str:
@@ -618,6 +646,7 @@ class _Sheet(_Paper):
 
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
+        self.figure.set_layout_engine("none")
         FigureCanvasAgg(self.figure)
 
     def image(
@@ -636,7 +665,8 @@ class _Sheet(_Paper):
         columns, rows = size
         axes = self.axes(place, label)
         smooth = "bilinear" if label == "scale" else "antialiased"
-        axes.imshow(image, extent=(0, columns, rows, 0), aspect="auto", interpolation=smooth)
+        extent = (0, columns, rows, 0)
+        axes.imshow(image, extent=extent, aspect="auto", interpolation=smooth, origin="upper")
         axes.set(xlim=(0, columns), ylim=(rows, 0))
         if framed:
             axes.spines[:].set(visible=True, color=_EDGE, linewidth=0.5)

@@ -274,6 +274,24 @@ def test_the_users_own_settings_of_matplotlib_do_not_reach_the_names():
     assert matplotlib.rcParams["svg.fonttype"] == "path"  # matplotlib's own, as it was
 
 
+def test_the_users_own_settings_of_matplotlib_change_nothing_and_stay():
+    expected = {kind: figures.encode_figure(explanation().figure(grey()), kind) for kind in figures.FORMATS}
+    own = {
+        "image.origin": "lower",
+        "figure.autolayout": True,
+        "figure.facecolor": "black",
+        "savefig.bbox": "tight",
+        "savefig.transparent": True,
+        "axes.grid": True,
+        "font.size": 30,
+        "svg.fonttype": "path",
+    }
+    with matplotlib.rc_context(own):
+        for kind, data in expected.items():
+            assert figures.encode_figure(explanation().figure(grey()), kind) == data, kind
+        assert {name: matplotlib.rcParams[name] for name in own} == own
+
+
 # -- files and errors ------------------------------------------------------------------------------------------
 
 
