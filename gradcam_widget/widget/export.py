@@ -9,6 +9,7 @@ import logging
 import re
 import tempfile
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
@@ -235,9 +236,11 @@ class Exports:
                 note = f"without the activations, {len(whole) / 1e6:.0f} MB: widget.save('name.npz') has them"
                 return self._archive(activations=False), note
         if kind == "html":
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
                 page = self.to_html(Path(folder, "page.html"), max_bytes=MOST_BYTES)  # type: ignore[attr-defined]
-                return page.read_bytes(), ""
+                note = "; ".join(str(warning.message) for warning in told if "to_html" in str(warning.message))
+                return page.read_bytes(), wire.shorten(note, 400)
         raise ValueError(f"there is no export of the kind {kind!r}")
 
     def _file_name(self) -> str:

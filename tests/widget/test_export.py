@@ -6,6 +6,7 @@ import ast
 import base64
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -373,6 +374,24 @@ def test_an_archive_that_is_too_heavy_for_a_notebook_goes_without_activations(ma
     with np.load(io.BytesIO(content)) as arrays:
         assert "activations" not in arrays
         assert "alpha" in arrays
+
+
+def test_what_is_left_out_of_a_page_is_said(make, asked, monkeypatch):
+    widget = make(images={"one": torch.rand(3, 96, 96)})
+    answer, (page,) = asked(widget, "html")
+    assert answer["name"].endswith(".html")
+    assert answer["note"] == ""
+    assert page.startswith(b"<!doctype html>")
+
+    def lesser(self, path, *, max_bytes):
+        warnings.warn("to_html: the activation maps of 'first' are left out", stacklevel=2)
+        warnings.warn("something else", stacklevel=2)
+        path.write_bytes(b"page")
+        return path
+
+    monkeypatch.setattr(GradCAMWidget, "to_html", lesser)
+    answer, (page,) = asked(widget, "html")
+    assert (page, answer["note"]) == (b"page", "to_html: the activation maps of 'first' are left out")
 
 
 # -- where there are no widgets --------------------------------------------------------------------------------
