@@ -155,8 +155,10 @@ class Exports:
 
     # -- a picture for where there are no widgets --------------------------------------------------------------
 
-    def _repr_mimebundle_(self, **arguments: Any) -> dict[str, Any]:
-        """The widget, and beside it a caption and a picture, for where no widget can be shown."""
+    def _repr_mimebundle_(self, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget, and beside it a caption and a picture for where no widget can be shown; and the text for those
+        who do not see the picture.
+        """
         bundle = super()._repr_mimebundle_(**arguments)  # type: ignore[misc] # of ipywidgets
         return self._with_shot(dict(bundle))
 
@@ -172,22 +174,25 @@ class Exports:
                 "model_id": self._model_id,  # type: ignore[attr-defined] # of ipywidgets
             },
         }
-        display(self._with_shot(bundle), raw=True)  # type: ignore[no-untyped-call]
+        data, metadata = self._with_shot(bundle)
+        display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
         self._handle_displayed(**arguments)  # type: ignore[attr-defined] # of ipywidgets
 
     if hasattr(ipywidgets.Widget, "_ipython_display_"):
         _ipython_display_ = _display_itself
 
-    def _with_shot(self, bundle: dict[str, Any]) -> dict[str, Any]:
+    def _with_shot(self, bundle: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        metadata: dict[str, Any] = {}
         try:
             with self._lock:
                 if self.explanation is not None:
-                    bundle["text/plain"] = wire.shorten(f"gradcam_widget: {self._caption()}", 2000)
-                    bundle["image/png"] = self._shot_png()
+                    caption = wire.shorten(f"gradcam_widget: {self._caption()}", 2000)
+                    bundle = {**bundle, "text/plain": caption, "image/png": self._shot_png()}
+                    metadata = {"image/png": {"alt": caption}}
         except Exception:
             # The widget itself can be shown, and what is wrong with its picture must not be in the way.
             _log.warning("There is no picture for where widgets are not shown", exc_info=True)
-        return bundle
+        return bundle, metadata
 
     def _shot_png(self) -> str:
         """What is on show as a PNG of 630 pixels, in base64; made once for each state."""

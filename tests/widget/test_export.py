@@ -143,7 +143,7 @@ def test_without_a_map_there_is_nothing_to_give_away(make, tmp_path, caplog):
         with pytest.raises(RuntimeError, match="There is no map on show"):
             act()
     assert list(tmp_path.iterdir()) == []
-    assert "image/png" not in widget._repr_mimebundle_()
+    assert "image/png" not in widget._repr_mimebundle_()[0]
     widget.compute()
     assert "ScoreCAM for" in texts(widget.figure())
     widget.close()
@@ -304,7 +304,8 @@ def test_hostile_strings_mean_nothing_in_code_files_and_notebooks(make, name, tm
     assert manifest["target"]["name"] == name
     again = replay(manifest, widget.engine.model, next(iter(widget.pictures.values())))
     assert torch.equal(again.alpha, widget.explanation.alpha)
-    bundle = widget._repr_mimebundle_()
+    bundle, metadata = widget._repr_mimebundle_()
+    assert metadata == {"image/png": {"alt": bundle["text/plain"]}}
     assert set(bundle) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
     json.dumps(bundle, ensure_ascii=False).encode("utf-8")  # as Jupyter sends it
     file = widget._file_name()
@@ -399,23 +400,23 @@ def test_what_is_left_out_of_a_page_is_said(make, asked, monkeypatch):
 
 def test_the_bundle_has_a_picture_and_a_caption(make):
     widget = make(layer="second", target="dog", images={"one": torch.rand(3, 224, 224)})
-    bundle = widget._repr_mimebundle_()
+    bundle, _ = widget._repr_mimebundle_()
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
     assert bundle["text/plain"].startswith("gradcam_widget: Net · second (conv, 7 × 112 × 112) · dog: score ")
     data = base64.b64decode(bundle["image/png"])
     assert len(data) <= 150_000  # of noise, which hardly packs
     with Image.open(io.BytesIO(data)) as image:
         assert image.width == 630
-    first = widget._repr_mimebundle_()["image/png"]
-    assert first is widget._repr_mimebundle_()["image/png"]  # not drawn again
+    first = widget._repr_mimebundle_()[0]["image/png"]
+    assert first is widget._repr_mimebundle_()[0]["image/png"]  # not drawn again
     widget.target = "cat"
-    assert widget._repr_mimebundle_()["image/png"] != first
+    assert widget._repr_mimebundle_()[0]["image/png"] != first
 
 
 def test_a_picture_that_fails_is_not_in_the_way(make, monkeypatch, caplog):
     widget = make()
     monkeypatch.setattr(export.figures, "encode_snapshot", lambda *_: 1 / 0)
-    bundle = widget._repr_mimebundle_()
+    bundle, _ = widget._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "image/png" not in bundle
     assert "There is no picture" in caplog.text
@@ -424,7 +425,7 @@ def test_a_picture_that_fails_is_not_in_the_way(make, monkeypatch, caplog):
 def test_ipywidgets_7_shows_the_same(make, monkeypatch):
     widget = make()
     shown: list[tuple[Any, Any]] = []
-    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append((data, raw)))
+    monkeypatch.setattr(IPython.display, "display", lambda data, metadata, raw: shown.append((data, raw)))
     own = SimpleNamespace(
         _model_id="m-1",
         _handle_displayed=lambda **arguments: shown.append(("displayed", arguments)),
