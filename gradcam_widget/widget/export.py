@@ -156,8 +156,8 @@ class Exports:
     # -- a picture for where there are no widgets --------------------------------------------------------------
 
     def _repr_mimebundle_(self, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget, and beside it a caption and a picture for where no widget can be shown; and the text for those
-        who do not see the picture.
+        """The widget with a caption and a picture for where no widget can be shown; and, as metadata, the
+        text for those who do not see the picture.
         """
         bundle = super()._repr_mimebundle_(**arguments)  # type: ignore[misc] # of ipywidgets
         return self._with_shot(dict(bundle))
@@ -407,10 +407,11 @@ class Exports:
             sentences.append(f"Compared with {other['label']}: {words}.")
         if (found := scene.coverage) is not None:
             count, share = found["channels"], found["share"]
+            on = " that are on" if drawn.off else ""
             some = "half" if share == 0.5 else f"{share:.0%}"
             which = "evidence against the class" if scene.evidence == "counterfactual" else "positive evidence"
             sentences.append(
-                f"{count} of {found['of']} channel{'s' if found['of'] != 1 else ''} "
+                f"{count} of {found['of']} channel{'s' if found['of'] != 1 else ''}{on} "
                 f"give{'s' if count == 1 else ''} {some} of the {which}."
             )
         if drawn.off:
