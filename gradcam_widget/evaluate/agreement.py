@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
-from gradcam_widget.evaluate.question import Subject, ask
+from gradcam_widget.evaluate.question import Numbers, Subject, ask, digits
 from gradcam_widget.occlusion import Occlusion
 from gradcam_widget.perturbation import Progress
 
@@ -40,6 +40,19 @@ class OcclusionAgreement:
     picture: NDArray[Any]
 
     @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        drops = self.occlusion.drop
+        return Numbers(
+            ("",),
+            {
+                "rank correlation": (self.rank_correlation,),
+                "largest drop of the score": (float(drops.max()),),
+                "score": (self.occlusion.score,),
+            },
+        )
+
+    @property
     def verdict(self) -> str:
         """What the correlation says, in words."""
         rho, places = self.rank_correlation, len(self.occlusion.boxes)
@@ -47,22 +60,32 @@ class OcclusionAgreement:
             return "The map, or the drop of the score, is the same everywhere: there is nothing to compare."
         text = f"Covering {places} places one after another costs the score of {self.subject.target}"
         if rho >= 0.5:
-            return f"{text} most where the map is high (rank correlation {rho:.2f}): the two agree."
+            return f"{text} most where the map is high (rank correlation {digits(rho)}): the two agree."
         if rho >= 0.2:
-            return f"{text} somewhat more where the map is high (rank correlation {rho:.2f}): they agree in part."
+            return (
+                f"{text} somewhat more where the map is high (rank correlation {digits(rho)}): they agree in part."
+            )
         if rho > -0.2:
-            return f"{text} no more where the map is high than elsewhere (rank correlation {rho:.2f})."
-        return f"{text} less where the map is high (rank correlation {rho:.2f}): the two contradict each other."
+            return f"{text} no more where the map is high than elsewhere (rank correlation {digits(rho)})."
+        return (
+            f"{text} less where the map is high (rank correlation {digits(rho)}): the two contradict each other."
+        )
 
     def figure(self, *, dark: bool = False) -> Figure:
         """The map and the drops, over the picture."""
         drop = self.occlusion.heatmap()
         limit = float(np.abs(drop).max()) or 1.0
-        rho = "none" if self.rank_correlation is None else f"{self.rank_correlation:.2f}"
+        rho = "none" if self.rank_correlation is None else digits(self.rank_correlation)
         return pictured(
             [
                 Pictured(self.picture, self.heatmap, "viridis", (0, float(self.heatmap.max()) or 1.0), "the map"),
-                Pictured(self.picture, drop, "RdBu_r", (-limit, limit), f"drop of the score, up to {limit:.2g}"),
+                Pictured(
+                    self.picture,
+                    drop,
+                    "RdBu_r",
+                    (-limit, limit),
+                    f"drop of the score, {digits(drop.min())} to {digits(drop.max())}",
+                ),
             ],
             f"rank correlation {rho}",
             dark=dark,

@@ -14,7 +14,7 @@ from torch import Tensor
 from gradcam_widget.arguments import several
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart
-from gradcam_widget.evaluate.question import Question, Steps, Subject, ask, quantity
+from gradcam_widget.evaluate.question import Numbers, Question, Steps, Subject, ask, quantity
 from gradcam_widget.methods import find_method
 from gradcam_widget.perturbation import Progress
 from gradcam_widget.targets import Target
@@ -57,6 +57,22 @@ class Confidence:
     def increase(self) -> float:
         """The share of pictures whose class becomes more probable: the higher, the better."""
         return float((self.marked > self.whole).mean())
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        rows = zip(self.subjects, self.whole, self.marked, self.drops, strict=True)
+        return Numbers(
+            ("whole", "marked", "drop"),
+            {
+                f"{at} {subject.target}" if len(self.whole) > 1 else subject.target: (
+                    float(whole),
+                    float(marked),
+                    float(drop),
+                )
+                for at, (subject, whole, marked, drop) in enumerate(rows)
+            },
+        )
 
     @property
     def verdict(self) -> str:

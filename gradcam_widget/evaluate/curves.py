@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart, entitle
-from gradcam_widget.evaluate.question import Subject, ask, check_count, quantity
+from gradcam_widget.evaluate.question import Numbers, Subject, ask, check_count, quantity
 from gradcam_widget.heatmap import upsample
 from gradcam_widget.perturbation import Progress
 
@@ -69,6 +69,21 @@ class Curves:
     def random_insertion_areas(self) -> tuple[float, ...]:
         """(m,) under the insertion curves of the random maps."""
         return tuple(area(curve, self.shares) for curve in self.random_insertions)
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        mean_d, mean_i = (
+            float(np.mean(areas)) if areas else None
+            for areas in (self.random_deletion_areas, self.random_insertion_areas)
+        )
+        return Numbers(
+            ("the map", "random maps"),
+            {
+                "area under deletion": (self.deletion_area, mean_d),
+                "area under insertion": (self.insertion_area, mean_i),
+            },
+        )
 
     @property
     def verdict(self) -> str:

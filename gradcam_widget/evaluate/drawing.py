@@ -106,8 +106,9 @@ def pictured(parts: Sequence[Pictured], title: str = "", *, dark: bool = False) 
     """Maps over pictures, side by side; blended evenly, the picture in grey."""
     from matplotlib.patches import Rectangle
 
-    figure, look = sheet(dark, (2.6 * max(2, len(parts)) + 0.2, 2.75))
-    axes = figure.subplots(1, max(2, len(parts)), squeeze=False)[0]
+    columns = max(2, len(parts))
+    figure, look = sheet(dark, (6.2, 6.2 / columns + 0.3) if columns > 2 else (5.4, 2.9))
+    axes = figure.subplots(1, columns, squeeze=False)[0]
     for ax in axes[len(parts) :]:
         ax.set_axis_off()
     for ax, part in zip(axes, parts, strict=False):

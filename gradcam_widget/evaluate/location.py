@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
-from gradcam_widget.evaluate.question import Question, Subject, ask
+from gradcam_widget.evaluate.question import Numbers, Question, Subject, ask
 from gradcam_widget.localise import THRESHOLD, Box, find_box
 from gradcam_widget.perturbation import Progress
 
@@ -53,6 +53,11 @@ class Localisation:
     def hit(self) -> bool:
         """Whether the overlap is a half or more."""
         return self.overlap >= _ENOUGH
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        return Numbers(("",), {"intersection over union": (self.overlap,)})
 
     @property
     def verdict(self) -> str:
@@ -107,6 +112,11 @@ class Pointing:
     def hit(self) -> bool:
         """Whether the maximum lies in the object, or within the tolerance of it."""
         return self.distance <= self.tolerance
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        return Numbers(("",), {"distance in pixels": (self.distance,)})
 
     @property
     def verdict(self) -> str:

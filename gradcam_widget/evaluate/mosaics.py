@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from gradcam_widget.arguments import several
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
-from gradcam_widget.evaluate.question import Steps, Subject, ask, check_count
+from gradcam_widget.evaluate.question import Numbers, Steps, Subject, ask, check_count
 from gradcam_widget.localise import Box
 from gradcam_widget.methods import find_method
 from gradcam_widget.perturbation import Progress
@@ -128,6 +128,12 @@ class GridPointing:
     def chance(self) -> float:
         """The score of a map that is the same everywhere."""
         return 1 / len(self.shares)
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        rows = {subject.target: (share,) for subject, share in zip(self.subjects, self.shares, strict=True)}
+        return Numbers(("share on its cell",), rows | {"mean": (self.score,), "by chance": (self.chance,)})
 
     @property
     def verdict(self) -> str:

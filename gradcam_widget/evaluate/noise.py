@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import dress, entitle, sheet
-from gradcam_widget.evaluate.question import Steps, Subject, ask, check_count, map_of
+from gradcam_widget.evaluate.question import Numbers, Steps, Subject, ask, check_count, map_of
 from gradcam_widget.perturbation import Progress
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Sensitivity:
     Attributes:
         subject: which map.
         radius: the largest change of a value of the input.
-        grey_levels: the largest change of a pixel, of 255.
+        grey_levels: about what that is for a pixel, of 255.
         changes: (n,) |map of the noisy picture - map| / |map|, Euclidean; infinite for an empty map that changes.
         original: float64 (h, w), the map.
         worst: float64 (h, w), that of the noisy picture that changed it most.
@@ -52,12 +53,17 @@ class Sensitivity:
         return float(self.changes.max())
 
     @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        return Numbers(("",), {"largest change": (self.max,), "mean change": (float(self.changes.mean()),)})
+
+    @property
     def verdict(self) -> str:
         """What the largest change says, in words."""
         if not self.original.any():
             return "The map is empty, so there is nothing to compare."
         text = (
-            f"Noise of at most {self.grey_levels} of 255 grey levels changes the map by at most {self.max:.0%} in "
+            f"Noise of about ±{self.grey_levels} of 255 grey levels changes the map by at most {self.max:.0%} in "
             f"{len(self.changes)} tries"
         )
         if self.max <= 0.15:
@@ -124,12 +130,10 @@ def noise_sensitivity(
     original = map_of(question.explanation)
     size = float(np.linalg.norm(original))
     generator = torch.Generator().manual_seed(seed)
-    before = cam.picture(first).astype(int)
-    steps, changes, levels, maps = Steps(progress, samples), [], 0, []
+    steps, changes, maps = Steps(progress, samples), [], []
     for _ in range(samples):
         noise = (2 * torch.rand(first.shape, generator=generator, dtype=torch.float32) - 1) * radius
         noisy = first + noise.to(first)
-        levels = max(levels, int(np.abs(cam.picture(noisy).astype(int) - before).max()))
         given = (noisy, *others) if several else noisy
         try:
             found = map_of(question.again(steps.inner, image=given))
@@ -142,8 +146,14 @@ def noise_sensitivity(
     return Sensitivity(
         subject=question.subject,
         radius=float(radius),
-        grey_levels=levels,
+        grey_levels=round(radius * _grey_levels(cam.picture(first), first)),
         changes=np.array(changes),
         original=original,
         worst=maps[int(np.argmax(changes))],
     )
+
+
+def _grey_levels(picture: NDArray[Any], tensor: Tensor) -> float:
+    """How many grey levels of a picture one unit of the model's input is, roughly."""
+    span = float(tensor.max()) - float(tensor.min())
+    return (int(picture.max()) - int(picture.min())) / span if span > 0 else 0.0

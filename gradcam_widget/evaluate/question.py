@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,34 @@ from gradcam_widget.methods import find_method
 from gradcam_widget.perturbation import Progress, report
 from gradcam_widget.targets import BinaryLogit, ClassLogit, ClassProbability, Target, name_target
 
-__all__ = ["Probability", "Question", "Steps", "Subject", "ask", "check_count", "map_of", "on_picture", "quantity"]
+__all__ = [
+    "Numbers",
+    "Probability",
+    "Question",
+    "Steps",
+    "Subject",
+    "ask",
+    "check_count",
+    "digits",
+    "map_of",
+    "on_picture",
+    "quantity",
+]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a check measured, as a table.
+
+    Attributes:
+        columns: their titles; "" for a single one without.
+        rows: title -> one number for each column, None where there is none.
+    """
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[float | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -177,6 +202,11 @@ class Probability:
     def label(self) -> str:
         """How it is called where people read it."""
         return f"probability of {self.of.label}"
+
+
+def digits(value: float) -> str:
+    """A number with two digits, and a minus that is one."""
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def quantity(target: Target) -> tuple[str, Target]:

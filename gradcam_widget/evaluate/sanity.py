@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart, dress, sheet
-from gradcam_widget.evaluate.question import Question, Steps, Subject, ask, check_count, map_of, on_picture
+from gradcam_widget.evaluate.question import (
+    Numbers,
+    Question,
+    Steps,
+    Subject,
+    ask,
+    check_count,
+    digits,
+    map_of,
+    on_picture,
+)
 from gradcam_widget.evaluate.similarity import ssim
 from gradcam_widget.evaluate.stages import put_back, randomise, stages_of
 from gradcam_widget.explanation import Explanation
@@ -54,6 +64,12 @@ class RandomisedWeights:
     ssims: tuple[float | None, ...]
     original: Array
     maps: tuple[Array, ...]
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        rows = zip(self.stages, self.rank_correlations, self.ssims, strict=True)
+        return Numbers(("rank correlation", "SSIM"), {name: (rho, alike) for name, rho, alike in rows})
 
     @property
     def verdict(self) -> str:
@@ -213,12 +229,26 @@ class OtherClasses:
         return float(np.mean(found)) if found else None
 
     @property
+    def numbers(self) -> Numbers:
+        """The numbers as a table."""
+        found = {"rank correlation": self.rank_correlations, "SSIM": self.ssims}
+        return Numbers(
+            ("mean", "lowest", "highest"),
+            {
+                name: (float(np.mean(known)), min(known), max(known)) if known else (None, None, None)
+                for name, values in found.items()
+                for known in [[value for value in values if value is not None]]
+            },
+        )
+
+    @property
     def verdict(self) -> str:
         """What the correlations say, in words."""
         count = len(self.classes)
         if self.mean is None:
             return f"There is nothing to compare: this map, or those of {count} other classes, are empty or flat."
-        text = f"The maps of {count} random other classes have a rank correlation of {self.mean:.2f} with this one"
+        rho = digits(self.mean)
+        text = f"The maps of {count} random other classes have a rank correlation of {rho} with this one"
         if self.mean >= _ALIKE:
             return f"{text} on average: the map says little about the class that was asked for."
         if self.mean >= _UNLIKE:
@@ -301,7 +331,7 @@ def _of_class(question: Question, index: int, steps: Steps) -> Explanation:
 
 
 def _rho(value: float | None) -> str:
-    return "no map to compare" if value is None else f"rank correlation {value:.2f}"
+    return "no map to compare" if value is None else f"rank correlation {digits(value)}"
 
 
 def _short(name: str, most: int = 13) -> str:

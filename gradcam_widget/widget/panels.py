@@ -45,6 +45,11 @@ def _paint(explorer: Any) -> ipywidgets.Widget:
     return built
 
 
+def _checks(explorer: Any) -> ipywidgets.Widget:
+    built: ipywidgets.Widget = importlib.import_module("gradcam_widget.widget.checks").panel(explorer)
+    return built
+
+
 PANELS: dict[str, Panel] = {
     row.name: row
     for row in (
@@ -59,6 +64,7 @@ PANELS: dict[str, Panel] = {
         ),
         Panel("classes", "which classes share a channel: a table of their weights, to be opened"),
         Panel("export", "to be kept: the figure, its numbers and the code as files"),
+        Panel("checks", "is it true: checks of the map on show, to be opened and run", build=_checks),
         Panel("paint", "what if: the picture, to be painted on", build=_paint, default=False),
     )
 }

@@ -20,6 +20,7 @@ from gradcam_widget.evaluate import (
     occlusion_agreement,
     pointing_game,
 )
+from gradcam_widget.inputs import Preprocess
 from gradcam_widget.perturbation import Cancelled
 
 from .nets import plain
@@ -277,3 +278,10 @@ def test_all_figures_are_drawn():
             figure.canvas.draw()
             assert figure.axes
         assert found.verdict.endswith(".")
+
+
+def test_noise_is_told_in_grey_levels():
+    # A picture from black to white, normalised to -1 to 1: 255 grey levels are two units, 0.1 of one about 13.
+    picture = torch.linspace(-1, 1, 300).view(3, 10, 10)
+    cam = GradCAM(plain(), transform=Preprocess(10, 10, mean=(0.5,) * 3, std=(0.5,) * 3))
+    assert noise_sensitivity(cam, picture, 1, radius=0.1, samples=1).grey_levels == 13

@@ -1171,7 +1171,7 @@ def test_the_model_is_left_as_it_was(make: Callable[..., GradCAMWidget]) -> None
 
 def test_it_is_a_box_of_controls_and_canvas(widget: GradCAMWidget) -> None:
     assert isinstance(widget, ipywidgets.VBox)
-    controls, canvas = widget.children
+    controls, canvas, *_ = widget.children
     assert "gradcam-widget" in widget._dom_classes
     assert "gradcam-controls" in controls._dom_classes
     assert "gradcam-canvas" in canvas._dom_classes

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "CHECK_SCRIPTS",
+    "CHECK_STYLES",
     "HANDOUT_SCRIPTS",
     "HANDOUT_STYLES",
     "PAD_SCRIPTS",
@@ -78,6 +80,11 @@ HANDOUT_SCRIPTS = ("handout",)
 """What a hand-out has in addition, in the same module: the kernel's part, and the controls."""
 
 HANDOUT_STYLES = ("handout",)
+
+CHECK_SCRIPTS = ("decode", "maths", "words", "dom", "status", "page", "checks")
+"""The same for the panel "Is it true?"."""
+
+CHECK_STYLES = ("look", "classes", "checks")
 
 _HERE = Path(__file__).parent
 
