@@ -8,6 +8,7 @@ from gradcam_widget.evaluate.curves import Curves, deletion_insertion
 from gradcam_widget.evaluate.location import Localisation, Pointing, iou, localisation, pointing_game
 from gradcam_widget.evaluate.mosaics import GridPointing, Mosaic, grid_pointing, mosaic
 from gradcam_widget.evaluate.noise import Sensitivity, noise_sensitivity
+from gradcam_widget.evaluate.road import Road, road
 from gradcam_widget.evaluate.sanity import OtherClasses, RandomisedWeights, other_classes, randomise_weights
 from gradcam_widget.evaluate.similarity import ssim
 
@@ -21,6 +22,7 @@ __all__ = [
     "OtherClasses",
     "Pointing",
     "RandomisedWeights",
+    "Road",
     "Sensitivity",
     "confidence",
     "deletion_insertion",
@@ -33,5 +35,6 @@ __all__ = [
     "other_classes",
     "pointing_game",
     "randomise_weights",
+    "road",
     "ssim",
 ]

@@ -13,6 +13,7 @@ from gradcam_widget.evaluate.curves import REFERENCES, STEPS, deletion_insertion
 from gradcam_widget.evaluate.mosaics import GridPointing, grid_pointing, mosaic
 from gradcam_widget.evaluate.noise import SAMPLES, noise_sensitivity
 from gradcam_widget.evaluate.question import Numbers
+from gradcam_widget.evaluate.road import SHARES, road
 from gradcam_widget.evaluate.sanity import CLASSES, STAGES, other_classes, randomise_weights
 from gradcam_widget.methods import METHODS
 from gradcam_widget.occlusion import patches
@@ -177,6 +178,13 @@ CHECKS: dict[str, Check] = {
             "Does the probability fall when what the map marks goes, and rise when it comes?",
             _on_map(deletion_insertion),
             passes=lambda picture: 3 + 2 * (STEPS - 1) * (1 + REFERENCES),
+        ),
+        Check(
+            "road",
+            "ROAD",
+            "Does painting over what the map marks cost more than painting over what it leaves out?",
+            _on_map(road),
+            passes=lambda picture: 1 + 2 * len(SHARES),
         ),
         Check(
             "occlusion",

@@ -142,6 +142,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
     ),
     "evaluate.noise": ("engine", "evaluate.drawing", "evaluate.question", "perturbation"),
+    "evaluate.road": ("engine", "evaluate.drawing", "evaluate.question", "perturbation"),
     "evaluate.checks": (
         "engine",
         "evaluate.agreement",
@@ -150,6 +151,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "evaluate.mosaics",
         "evaluate.noise",
         "evaluate.question",
+        "evaluate.road",
         "evaluate.sanity",
         "methods",
         "occlusion",
@@ -163,6 +165,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "evaluate.location",
         "evaluate.mosaics",
         "evaluate.noise",
+        "evaluate.road",
         "evaluate.sanity",
         "evaluate.similarity",
     ),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradcam_widget.engine import GradCAM
-from gradcam_widget.evaluate import confidence, deletion_insertion, noise_sensitivity
+from gradcam_widget.evaluate import confidence, deletion_insertion, noise_sensitivity, road
 from gradcam_widget.heatmap import upsample
 from gradcam_widget.presets import as_torchcam
 from gradcam_widget.targets import ClassProbability
@@ -102,3 +102,33 @@ def test_max_sensitivity_is_that_of_captum(cam):
         ]
     assert ours.changes == pytest.approx(theirs, rel=1e-4)
     assert ours.max == pytest.approx(max(theirs), rel=1e-4)
+
+
+def test_road_is_that_of_grad_cam(cam):
+    with quiet():
+        from pytorch_grad_cam.metrics.perturbation_confidence import (
+            PerturbationConfidenceMetric,
+            RemoveLeastRelevantFirst,
+            RemoveMostRelevantFirst,
+        )
+        from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+
+        heat = cam.explain(X, CLASS, LAYER).heatmap().numpy()
+        # No two values alike: which of equal ones are cut off is nobody's definition.
+        heat = heat + 0.01 * np.random.default_rng(0).random(heat.shape, np.float32)
+        heat /= heat.max()
+        model, target = cam.copy().model, [lambda scores: scores.softmax(0)[CLASS]]
+        theirs = [
+            [
+                float(
+                    PerturbationConfidenceMetric(remove(percentile, NoisyLinearImputer(noise=0)))(
+                        X, heat[None], target, model, return_diff=False
+                    )[0]
+                )
+                for percentile in (70, 30)
+            ]
+            for remove in (RemoveMostRelevantFirst, RemoveLeastRelevantFirst)
+        ]
+    ours = road(cam, X, CLASS, LAYER, heatmap=heat, shares=(0.3, 0.7), noise=0)
+    assert ours.most == pytest.approx(theirs[0], rel=5e-3, abs=1e-5)
+    assert ours.least == pytest.approx(theirs[1], rel=5e-3, abs=1e-5)
