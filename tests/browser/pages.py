@@ -200,7 +200,7 @@ class Explorer:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.root = page.locator(".gradcam-widget")
-        self.view = page.locator(".gcw")
+        self.view = page.locator(".gcw:not(.gcw-checks)")
         self.title = page.locator(".gcw-title")
         self.notice = page.locator(".gcw-notice[role=alert]")
         self.picture = page.locator("canvas.gcw-picture")

@@ -25,7 +25,7 @@ def test_a_check_is_run_stopped_and_belongs_to_its_map(lab, lab_page, page, cons
     explorer.wait("Egyptian cat", "_swish:2", "chelsea")
     panel = page.locator(".gcw-checks")
     panel.get_by_role("button", name="Is it true?").click()
-    run = panel.locator(".gcw-button")
+    run = panel.locator(".gcw-check-run")
     expect(panel.locator(".gcw-check-cost")).to_contain_text("8 forward and 8 backward passes", timeout=PATIENCE)
 
     choice = panel.get_by_label("Check", exact=True)

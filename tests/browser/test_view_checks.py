@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from axe import violations
 from playwright.sync_api import expect
 from view_page import PAGE, png, wire
 
@@ -123,7 +124,7 @@ def test_what_was_found_is_words_numbers_and_the_figure_of_the_theme(checks_open
     page = checks_open(scheme=scheme)
     receive(page, result=result())
     expect(page.locator(".gcw-verdict")).to_have_text("The map is stable.")
-    expect(page.locator(".gcw-live")).to_have_text("The map is stable.")
+    expect(page.locator(".gcw-check-live")).to_have_text("The map is stable.")
     expect(page.locator(".gcw-about")).to_have_text("GradCAM at <i>layer</i> for cat")
     table = page.get_by_role("table", name="What was measured")
     assert table.get_by_role("columnheader").all_inner_texts() == ["the map", "random maps"]
@@ -131,6 +132,7 @@ def test_what_was_found_is_words_numbers_and_the_figure_of_the_theme(checks_open
     figure = page.get_by_role("img", name="Figure of the check. The map is stable.")
     expect(figure).to_have_count(1)
     expect(figure).to_have_class(f"gcw-figure gcw-figure-{shown}")
+    assert violations(page, ".gradcam-widget") == []
     page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth === 124)")
     receive(page, result={})
     expect(page.locator(".gcw-found")).to_be_hidden()

@@ -52,12 +52,13 @@ function render({ model, el }) {
   const toggle = h("button", { class: "gcw-disclose", type: "button", "aria-controls": id }, "Is it true?");
   const choice = h("select", { "aria-label": "Check" });
   const question = h("span", { class: "gcw-question" });
-  const button = h("button", { class: "gcw-button", type: "button" });
-  const bar = h("progress", { class: "gcw-progress", "aria-label": "done of the check" });
+  const button = h("button", { class: "gcw-button gcw-check-run", type: "button" });
+  const bar = h("progress", { class: "gcw-progress gcw-check-progress", "aria-label": "done of the check" });
   const cost = h("span", { class: "gcw-check-cost" });
   const notice = noticePart();
+  notice.element.className = "gcw-check-notice"; // that of the picture is another one
   const found = foundPart();
-  const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
+  const live = h("div", { class: "gcw-hidden gcw-check-live", "aria-live": "polite" });
   const row = h("div", { class: "gcw-check-row" }, h("label", { class: "gcw-check-choice" }, h("span", {}, "Check"), choice), button, bar, cost);
   const none = h("p", { class: "gcw-unchecked" });
   const body = h("div", { class: "gcw-check-body", id, role: "group", "aria-label": "Checks of the map" }, row, question, notice.element, none, found.element);
