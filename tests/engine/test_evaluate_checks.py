@@ -41,9 +41,10 @@ def test_the_cost_is_what_it_costs(name, method):
     CHECKS[name].run(question, None)
     spent = question.cam.passes - before
     told = CHECKS[name].cost(method, 6, (16, 16))
-    # The map itself is known; what tells its target and layer may be one backward pass more.
+    # The map itself is known; what tells its target and layer may be one backward pass more. And there may be
+    # fewer: the gradient behind a pooled head is known without a pass.
     assert abs(spent.forward - told.forward) <= 0.1 * told.forward + 1
-    assert abs(spent.backward - told.backward) <= 1 + 0.1 * told.backward
+    assert spent.backward <= told.backward + 1
 
 
 def test_a_cost_reads_as_words():
