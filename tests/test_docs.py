@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import math
 import os
 import re
 import subprocess
@@ -27,6 +28,8 @@ PAGES = sorted(
     # written by programs, or tested where they are written
     if path.name not in ("parity.md", "benchmarks.md", "zoo.md", "evaluation.md", "teachers.md", "hosts.md")
 )
+WIDTH = 84  # characters of an example that fit beside both menus at 1280 pixels
+MEASURED = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.]*\w)|\b\d+(?=%)")
 HOLE = "…"  # in what is printed, and in messages: anything
 
 
@@ -92,9 +95,15 @@ FENCE = re.compile(
 )
 
 
-def as_pattern(text: str) -> str:
-    """A regular expression for a text with holes, whose words may stand on any line."""
-    return ".*?".join(re.escape(part) for part in in_one_line(text).split(HOLE))
+def agrees(printed: str, expected: str) -> bool:
+    """Whether it is what the page says: words on any line, holes, decimals and per cents about right."""
+    printed, expected = in_one_line(printed), in_one_line(expected)
+    parts = [".*?".join(map(re.escape, part.split(HOLE))) for part in MEASURED.split(expected)]
+    found = re.fullmatch(rf"({MEASURED.pattern})".join(parts), printed, re.DOTALL)
+    if found is None:
+        return False
+    pairs = zip(found.groups(), MEASURED.findall(expected), strict=True)
+    return all(math.isclose(float(one), float(other), rel_tol=0.25, abs_tol=0.05) for one, other in pairs)
 
 
 def in_one_line(text: str) -> str:
@@ -111,6 +120,7 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     assert len(blocks) == text.count("```python\n"), "a block is not closed, or begins in a list"
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks:
+        assert max(map(len, block["code"].splitlines())) <= WIDTH
         if block["skip"]:
             continue
         line = text.count("\n", 0, block.start("code"))
@@ -118,8 +128,16 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, namespace)
         if block["printed"] is not None:
-            said = in_one_line(printed.getvalue())
-            assert re.fullmatch(as_pattern(block["printed"]), said, re.DOTALL), said
+            assert agrees(printed.getvalue(), block["printed"]), printed.getvalue()
+
+
+def test_what_an_example_prints_is_compared():
+    said = "areas 0.20 and 0.70; 83% of\n4 maps"
+    assert agrees("areas 0.21 and 0.69; 80% of 4 maps", said)
+    assert agrees("areas 0.21 and 0.69; 80% of 4 maps", "areas … and …; 83% … maps")
+    assert not agrees("areas 0.21 and 0.31; 80% of 4 maps", said)
+    assert not agrees("areas 0.21 and 0.69; 30% of 4 maps", said)
+    assert not agrees("areas 0.21 and 0.69; 80% of 5 maps", said)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
