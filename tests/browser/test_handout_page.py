@@ -164,6 +164,10 @@ def test_it_opens_from_a_file_with_nothing_else_to_be_had(show: Callable[..., Pa
     assert page.locator(".gcw-bar").count() == 18
     assert page.locator(".gcw-layer").count() == 3
     expect(page.locator(".gcw-status")).to_be_hidden()
+    # What needs a model is not there.
+    for name in ("Copy code", "Save PNG", "Score without them", "Compute"):
+        assert page.get_by_role("button", name=name).count() == 0
+    assert "export" in lesson.widget.panels
     assert "Method" not in page.locator(".gradcam-controls").inner_text()
 
 
@@ -442,6 +446,9 @@ def test_on_paper(show: Callable[..., Page], scheme: str, tmp_path: Path) -> Non
     pdf = page.pdf(format="A4")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 2
     assert pdf.count(b"/Subtype /Image") >= 5  # picture, colour bar, overview, thumbnails
+    choose(page, "Compare with", "owl")
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) == 2  # three pictures abreast
+    choose(page, "Compare with", "no comparison")
     # After printing it is again as it was.
     assert page.locator(".gcw").get_attribute("data-gcw-theme") == scheme
     page.set_viewport_size({"width": 672, "height": 950})

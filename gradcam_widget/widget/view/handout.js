@@ -291,7 +291,12 @@ function handoutModel(book, tell) {
     /** As the kernel: an answer comes after the question, never during it. */
     async send({ request, ...message }) {
       await null;
-      await answers[message.type]?.(message);
+      try {
+        await answers[message.type]?.(message);
+      } catch (error) {
+        console.error("gradcam_widget:", error);
+        set("notice", { title: "This cannot be shown.", message: error.message, stale: true });
+      }
       if (request) set("answered", request);
     },
     ask,
@@ -409,18 +414,22 @@ function handoutControls(book, model) {
 
 const PAPER = 672; // CSS pixels: A4 and US Letter have this between margins of 16 mm
 
-/** On paper the page is light and as wide as the paper; the view draws itself anew after this. */
-function fitPaper(container) {
+/** On paper the page is light and as wide as the paper; three pictures abreast are made smaller. `draw()` makes the
+ *  view, which draws itself anew between the two steps. */
+function fitPaper(container, isComparing, draw) {
   const { documentElement: html } = document;
+  const width = () => (isComparing() ? THREE_ABREAST + 4 : PAPER);
   addEventListener("beforeprint", () => {
     html.dataset.theme = "light";
     for (const element of [container, ...container.querySelectorAll(".gcw")]) element.dataset.gcwTheme = "light";
-    container.style.width = `${PAPER}px`;
+    container.style.width = `${width()}px`;
   });
   addEventListener("afterprint", () => {
     delete html.dataset.theme;
-    container.style.width = "";
+    container.style.width = container.style.zoom = "";
   });
+  draw();
+  addEventListener("beforeprint", () => { container.style.zoom = String(PAPER / width()); });
 }
 
 /** Puts the explorer into the page. */
@@ -434,9 +443,8 @@ async function openHandout() {
   controls = handoutControls(book, model);
   const place = h("div", { class: "gradcam-canvas" });
   container.append(controls.element, place);
-  fitPaper(container);
   await model.ask(firstQuestion(book.data));
-  render({ model, el: place });
+  fitPaper(container, () => model.asked().compare >= 0, () => render({ model, el: place }));
 }
 
 openHandout().catch((error) => {

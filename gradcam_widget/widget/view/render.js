@@ -549,7 +549,12 @@ function render({ model: given, el }) {
   }
 
   // Paper has another width than the screen: what is drawn must be of that width before the printer takes it.
-  for (const event of ["beforeprint", "afterprint"]) addEventListener(event, () => layout(), { signal });
+  for (const event of ["beforeprint", "afterprint"]) {
+    addEventListener(event, () => {
+      ink = null; // paper is light
+      layout();
+    }, { signal });
+  }
 
   // Plain keys pressed here mean nothing to the notebook around it; Tab and Escape go on.
   root.addEventListener("keydown", (event) => {
