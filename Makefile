@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types docs zoo bench feel parity handouts screenshots clean help
+.PHONY: demo test lint types docs zoo bench evaluate feel parity handouts screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -35,6 +35,9 @@ parity: $(VENV)/.test ## compare with the peers, and write docs/parity.md
 
 bench: $(VENV)/.test ## what selections cost beside the peers, into docs/benchmarks.md
 	$(BIN)/python benchmarks/selections.py --tables docs/benchmarks.md $(ARGS)
+
+evaluate: $(VENV)/.test ## every method under the checks of gradcam_widget.evaluate, into docs/evaluation.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluation.py --write docs/evaluation.md $(ARGS)
 
 feel: $(VENV)/.test ## from a choice to its pixels in JupyterLab: milliseconds, bytes, messages
 	@$(BIN)/python tests/browser/chromium.py

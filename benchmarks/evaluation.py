@@ -20,6 +20,7 @@ from gradcam_widget import GradCAM, evaluate
 from gradcam_widget.evaluate.question import ask
 from gradcam_widget.methods import METHODS
 from gradcam_widget.models import demo_model, sample_images
+from gradcam_widget.occlusion import rank_correlation
 
 PICTURES = ("chelsea", "coffee", "astronaut", "rocket", "china", "flower")
 LEFT_OUT = ("ScoreCAM",)  # 1280 passes of the whole model for each of some hundred maps
@@ -150,6 +151,7 @@ def written(raw: dict[str, Any]) -> str:
     table = {
         method: {name: mean(numbers) for name, numbers in row.items()} for method, row in raw["values"].items()
     }
+    table = {**{method: row for method, row in table.items() if method != CENTRE}, CENTRE: table[CENTRE]}
     return "".join([HEAD, tables(raw, table), reading(raw, table)])
 
 
@@ -207,8 +209,135 @@ def digits(value: float) -> str:
 
 
 def reading(raw: dict[str, Any], table: dict[str, dict[str, float | None]]) -> str:
-    """What the numbers say, and what they do not."""
-    return ""
+    """What the numbers say, and what they do not: the words follow the numbers."""
+    methods = [method for method in table if method != CENTRE]
+    pictures = len(raw["random"])
+    bold = {name: extreme(table, name, more) for name, (_, _, more) in COLUMNS.items()}
+    wins = {method: sum(method in best for best in bold.values()) for method in methods}
+    first = max(wins, key=lambda method: wins[method])
+    parts = [
+        f"**No method is best at everything.** {first} is among the best in {wins[first]} of {len(COLUMNS)} "
+        "columns, "
+        "more than any other."
+        if wins[first] < len(COLUMNS)
+        else f"**{first} is among the best in every column.**"
+    ]
+
+    agreement = agreement_of_columns(table, methods)
+    verdict = "hardly agree" if agreement < 0.3 else "agree only in part" if agreement < 0.7 else "agree"
+    parts.append(
+        f"**The checks {verdict} on which method is better**: taken two by two, their orders of the methods "
+        "have a "
+        f"rank correlation of {digits(agreement)} on average. Each asks something else; a single number is not "
+        "the "
+        "truth of a map."
+    )
+
+    within = [
+        name
+        for name in COLUMNS
+        if spread_of_pictures(raw, methods, name) > spread_of_methods(table, methods, name)
+    ]
+    parts.append(
+        f"**The sample is small.** It is {pictures} pictures and one network. In {len(within)} of "
+        f"{len(COLUMNS)} columns "
+        "the numbers of one method differ more from picture to picture (standard deviation) than the methods' "
+        "means "
+        f"differ from each other{': ' + listed([COLUMNS[name][0] for name in within]) if within else ''}. "
+        "Differences of "
+        "a few hundredths mean nothing here."
+    )
+
+    beaten = {}
+    for name, (title, _, more) in COLUMNS.items():
+        own = table[CENTRE][name]
+        if own is not None:
+            values = [value for m in methods if (value := table[m][name]) is not None]
+            beaten[title] = sum((own > value) if more else (own < value) for value in values), len(values)
+    strong = [f"{title} ({count} of {of})" for title, (count, of) in beaten.items() if count > of / 2]
+    parts.append(
+        "**A blob in the middle, which looks at nothing, is hard to beat on photographs whose object is in the "
+        "middle**: "
+        f"it does better than most methods at {listed(strong)}. These columns reward what photographers do, too."
+        if strong
+        else "**A blob in the middle, which looks at nothing, is beaten by most methods in every column** that "
+        "can be "
+        "measured of it."
+    )
+
+    random = np.mean(raw["random"], axis=0)
+    worse = [m for m in methods if (value := table[m]["deletion"]) is not None and value >= random[0]]
+    better = [m for m in methods if (value := table[m]["insertion"]) is not None and value > random[1]]
+    parts.append(
+        f"**Beside smooth random maps** (deletion {digits(random[0])}, insertion {digits(random[1])}) "
+        f"{len(better)} of "
+        f"{len(methods)} methods are better at insertion and {len(methods) - len(worse)} at deletion. Zeros in "
+        "the place "
+        "of pixels make pictures that no network was trained on; ROAD, which fills them in, asks the same with "
+        "less of "
+        "that."
+    )
+
+    stubborn = [m for m in methods if (value := table[m]["weights"]) is not None and value >= 0.4]
+    blind = [m for m in methods if (value := table[m]["classes"]) is not None and value >= 0.7]
+    parts.append(
+        (
+            f"**The sanity checks** single out {listed(stubborn)}, whose maps stay alike (0.4 or more) when the "
+            "weights "
+            "are random"
+            if stubborn
+            else "**The sanity checks**: with random weights no method's map stays alike (0.4 or more)"
+        )
+        + (
+            f", and {listed(blind)}, which give much the same map (0.7 or more) for any class. Such a map may "
+            "look "
+            "right, and says nothing of what the network learnt of this class."
+            if blind
+            else ". And no method gives the same map (0.7 or more) for any class."
+        )
+    )
+
+    grid = {m: value for m in methods if (value := table[m]["grid"]) is not None}
+    top, low = max(grid, key=lambda m: grid[m]), min(grid, key=lambda m: grid[m])
+    parts.append(
+        f"**In the mosaics**, where the truth is known, shares on the right picture go from {digits(grid[low])} "
+        f"({low}) "
+        f"to {digits(grid[top])} ({top}); by chance it were 0.25. The mosaics are larger than what the network "
+        "is used "
+        "to, and some of the predicted classes are wrong (an astronaut is no bobsled): the maps are those of "
+        "what the "
+        "network takes the pictures for."
+    )
+    return "## Reading\n\n" + "\n\n".join(parts) + "\n"
+
+
+def agreement_of_columns(table: dict[str, dict[str, float | None]], methods: list[str]) -> float:
+    """The mean rank correlation of two columns, both turned so that more is better."""
+    found = []
+    for at, (one, (_, _, more)) in enumerate(COLUMNS.items()):
+        for other, (_, _, other_more) in list(COLUMNS.items())[at + 1 :]:
+            pairs = [(table[m][one], table[m][other]) for m in methods]
+            values = np.array([pair for pair in pairs if None not in pair], float)
+            rho = rank_correlation(values[:, 0], values[:, 1])
+            if rho is not None:
+                found.append(rho if more == other_more else -rho)
+    return float(np.mean(found))
+
+
+def spread_of_pictures(raw: dict[str, Any], methods: list[str], name: str) -> float:
+    """The standard deviation over the pictures, mean over the methods."""
+    rows = [[value for value in raw["values"][m][name] if value is not None] for m in methods]
+    return float(np.mean([np.std(row, ddof=1) for row in rows if len(row) > 1]))
+
+
+def spread_of_methods(table: dict[str, dict[str, float | None]], methods: list[str], name: str) -> float:
+    """The standard deviation of the methods' means."""
+    return float(np.std([value for m in methods if (value := table[m][name]) is not None], ddof=1))
+
+
+def listed(words: list[str]) -> str:
+    """Words in a row: a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 if __name__ == "__main__":
