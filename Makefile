@@ -46,9 +46,10 @@ feel: $(VENV)/.test ## from a choice to its pixels in JupyterLab: milliseconds, 
 handouts: $(VENV)/.demo ## pages for some of the lessons, which need no kernel, into build/handouts
 	$(BIN)/python notebooks/handouts.py build/handouts
 
-screenshots: $(VENV)/.test ## take the README's pictures from the running widget
+screenshots: $(VENV)/.test ## take the pictures of README and tutorial from the running widget
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python tests/browser/screenshots.py
+	$(BIN)/python tests/browser/tutorial_pictures.py
 
 clean: ## remove what was installed and built here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
