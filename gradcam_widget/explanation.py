@@ -73,8 +73,11 @@ class Explanation:
     @property
     def contribution(self) -> Tensor:
         """(K,) what each channel adds to the mean of the signed cam: alpha times the mean activation, or alpha
-        over the number of cells for the methods whose alpha is the sum of the channel's terms.
+        over the number of cells for the methods whose alpha is the sum of the channel's terms. All zeros for the
+        methods that take each channel less its mean: EigenCAM and EigenGradCAM, whose map has the mean 0.
         """
+        if METHODS[self.method].centred:
+            return torch.zeros_like(self.alpha)
         if METHODS[self.method].alpha == "share":
             return self.alpha / self.signed_cam.numel()
         return self.alpha * self.mean_activations

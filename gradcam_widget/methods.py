@@ -63,6 +63,8 @@ class Method:
             signed cam, where that is not alpha_k A^k.
         cancels: whether the map rests on sum_k g^k A^k, which vanishes but for rounding where all paths from the
             layer begin with a normalisation over the channels (Euler: such a function is homogeneous of degree 0).
+        centred: whether each channel's term is taken less its mean over the cells, so that no channel adds to the
+            mean of the map.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Method:
     target: Callable[[Target, Tensor], Target] | None = None
     terms: Callable[..., Tensor] | None = None
     cancels: bool = False
+    centred: bool = False
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
@@ -330,6 +333,7 @@ METHODS: dict[str, Method] = {
             "no backward pass; the same for every class",
             "Muhammad and Yeasin 2020, arXiv 2008.00299",
             terms=eigencam_terms,
+            centred=True,
         ),
         Method(
             "EigenGradCAM",
@@ -340,6 +344,7 @@ METHODS: dict[str, Method] = {
             "pytorch-grad-cam",
             terms=eigengradcam_terms,
             cancels=True,
+            centred=True,
         ),
         Method(
             "ShapleyCAM",

@@ -37,7 +37,7 @@ class Cancelled(RuntimeError):  # noqa: N818 # the field's word for it; it is no
 
 def batch_size(bytes_per_picture: int, budget: int, device: torch.device, *, whole: bool) -> int:
     """How many pictures go through at once: few on a CPU, whose caches are small; within the budget on a GPU."""
-    most = (8 if whole else 32) if device.type == "cpu" else 128
+    most = (4 if whole else 32) if device.type == "cpu" else 128
     return max(1, min(most, budget // max(1, bytes_per_picture)))
 
 
@@ -147,17 +147,29 @@ def _forward(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[], bool]]:
     """Scores of other first inputs (N, C, H, W) than the one traced, and whether N may be more than 1."""
     first, *others = (tensor.detach() for tensor in trace.inputs)
+    # A processor's convolutions are faster with the channels last, up to 1.2 times; whether a model can do without
+    # the usual order, the first batch tells.
+    orders = [torch.contiguous_format]
+    if first.device.type == "cpu" and first.ndim == 4:
+        orders.insert(0, torch.channels_last)
+    order = torch.contiguous_format
 
     def outputs(inputs: Tensor) -> Tensor:
+        inputs = inputs.contiguous(memory_format=order)
         widened = (t.expand(len(inputs), *t.shape[1:]) if t.ndim and t.shape[0] == 1 else t for t in others)
-        with undisturbed(model), torch.no_grad():
+        with undisturbed(model, trace.state.modules), torch.no_grad():
             return select_output(model(inputs, *widened), selector)
 
     def takes_batches() -> bool:
-        try:
-            return is_for_each(outputs(first.expand(2, *first.shape[1:]).clone()), trace.output.detach(), 2)
-        except (RuntimeError, ValueError, TypeError):
-            return False
+        nonlocal order
+        for wanted in orders:
+            order = wanted
+            try:
+                if is_for_each(outputs(first.expand(2, *first.shape[1:]).clone()), trace.output.detach(), 2):
+                    return True
+            except (RuntimeError, ValueError, TypeError):
+                continue
+        return False
 
     return outputs, takes_batches
 

@@ -161,7 +161,7 @@ def test_progress_counts_passes_and_cancels():
     assert heard[-1] == (15, 15)
     assert [done for done, _ in heard] == sorted({done for done, _ in heard})
     assert len(found.shares) == 5
-    with pytest.raises(Cancelled, match="cancelled after 8 of 15"):
+    with pytest.raises(Cancelled, match="cancelled after 4 of 15"):
         deletion_insertion(cam, torch.randn(3, 16, 16), 1, steps=4, references=1, progress=lambda *_: False)
 
 
