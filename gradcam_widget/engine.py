@@ -83,7 +83,8 @@ class GradCAM:
 
     A picture costs one forward pass, whose graph is kept. A target costs one backward pass down to the deepest
     layer asked for; a deeper layer later goes on from there, any other layer is a look-up. The model runs in
-    eval mode and is left bit for bit as it was: flags, gradients, buffers, hooks and random state.
+    eval mode and is left bit for bit as it was: flags, gradients, parameters, buffers, hooks and random state.
+    What a model's own code writes into its parameters in place, it writes in its first pass alone.
 
     Args:
         model: a differentiable ``nn.Module`` whose output for one picture is (1, num_classes) scores, or any

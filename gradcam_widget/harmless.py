@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import random
 import sys
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ModelState", "autocast_off", "autocasts", "gradients_on", "undisturbed"]
+__all__ = ["ModelState", "autocast_off", "autocasts", "gradients_on", "rewrites_itself", "undisturbed"]
 
 _TRAINING = operator.attrgetter("training")
 _VERSION = operator.attrgetter("_version")
@@ -88,8 +89,10 @@ def _out_of_inference_mode() -> Iterator[None]:
 def undisturbed(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> Iterator[None]:
     """Runs the model in eval mode with gradients on and autocast off, and puts everything back.
 
-    Put back are training flags, buffers, and the random state of torch, its GPUs, numpy and Python; the flags
-    are set on the modules themselves, because a user's ``train()`` may do more than set a flag.
+    Put back are training flags, buffers, parameters, and the random state of torch, its GPUs, numpy and Python.
+    The flags are set on the modules themselves, because a user's ``train()`` may do more than set a flag. What a
+    model writes into its own parameters in place is put back from its second pass on, once it is known that it
+    does so (`rewrites_itself`).
 
     Args:
         model: the model.
@@ -98,6 +101,7 @@ def undisturbed(model: nn.Module, modules: Sequence[nn.Module] | None = None) ->
     modules = list(model.modules()) if modules is None else modules
     flags = list(map(_TRAINING, modules))
     buffers = _Buffers(modules)
+    parameters = _Parameters(modules, copied=model in _REWRITING)
     restore_random = _random_state()
     try:
         for module, training in zip(modules, flags, strict=True):
@@ -110,7 +114,41 @@ def undisturbed(model: nn.Module, modules: Sequence[nn.Module] | None = None) ->
             for module, training in zip(modules, flags, strict=True):
                 module.training = training
         buffers.restore()
+        if parameters.restore():
+            _REWRITING.add(model)
         restore_random()
+
+
+_REWRITING: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def rewrites_itself(model: nn.Module) -> bool:
+    """Whether a model has been seen to write to its own parameters in a pass, as max-norm constraints do."""
+    return model in _REWRITING
+
+
+class _Parameters:
+    """The parameters of modules as they were: the same addresses and, where copied, bits."""
+
+    def __init__(self, modules: Sequence[nn.Module], *, copied: bool) -> None:
+        owned = (value for module in modules for value in module._parameters.values())
+        self._tensors = [value for value in owned if value is not None]
+        self._versions = list(map(_version, self._tensors))
+        self._memories = [tensor.data for tensor in self._tensors]
+        self._addresses = list(map(_POINTER, self._tensors))
+        self._copies = [memory.clone() for memory in self._memories] if copied else []
+
+    def restore(self) -> bool:
+        """Put them back; whether any had been written to, as far as torch records it."""
+        moved = list(map(_POINTER, self._tensors)) != self._addresses
+        if moved:
+            for tensor, memory in zip(self._tensors, self._memories, strict=True):
+                if tensor.data_ptr() != memory.data_ptr():
+                    tensor.data = memory
+        for memory, copy in zip(self._memories, self._copies, strict=False):
+            if not torch.equal(memory, copy):
+                memory.copy_(copy)
+        return moved or list(map(_version, self._tensors)) != self._versions
 
 
 class _Buffers:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, padding, pooling
 
 from gradcam_widget.graph import Dominators, Field, reach, receptive_field
-from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradients_on, undisturbed
+from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradients_on, rewrites_itself, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
 
@@ -291,6 +291,8 @@ class Tracer:
         run = self._run(state, inputs, _OVERWRITTEN.get(self.model))
         if run.violated:
             run = self._run(state, inputs, None)
+        if not run.copied and rewrites_itself(self.model):
+            run = self._run(state, inputs, None)
         _OVERWRITTEN[self.model] = run.overwritten
         if not state.holds():
             # The pass itself wrote to a buffer, which has been put back; the versions have moved on.
@@ -308,6 +310,7 @@ class _Run:
     """One forward pass with its hooks.
 
     Attributes:
+        copied: whether the model ran on copies of its tensors, because it writes to them.
         leaves: the inputs as leaves of the graph.
         output: the scores.
         records: the feature maps.
@@ -326,6 +329,7 @@ class _Run:
     ) -> None:
         self._state = state
         self._layout = layout
+        self.copied = rewrites_itself(model)
         self.violated = False
         self.overwritten: set[_Key] = set()
         self.leaves = tuple(_leaf(tensor) for tensor in inputs)
@@ -351,9 +355,9 @@ class _Run:
 
     def _call(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
         """The model's output; of a model made under inference_mode with copies of its tensors, since autograd
-        refuses the originals.
+        refuses the originals, and of one that rewrites them, since its graph needs what it has written.
         """
-        if not self._state.of_inference:
+        if not self._state.of_inference and not self.copied:
             return model(*inputs)
         named = [*model.named_parameters(), *model.named_buffers()]
         return torch.func.functional_call(model, {name: tensor.clone() for name, tensor in named}, inputs)
