@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ __all__ = ["Channel", "ChannelNames", "Concept", "Place", "as_png"]
 
 _FORMAT = 1
 _OUTSIDE = 128  # grey, in a patch that reaches beyond the picture
+_DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError)
 _MEASURES = ("IoU", "average precision")
 
 
@@ -260,7 +262,7 @@ class ChannelNames:
         try:
             with np.load(path, allow_pickle=False) as held:
                 return cls._from(held)
-        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"path: {Path(path).name!r} is no file of channel names, or is damaged ({error}); compute it anew "
                 "with name_channels(...).save(path)"
