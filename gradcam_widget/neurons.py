@@ -273,11 +273,13 @@ class _Look:
 
     def picture(self, number: int) -> NDArray[np.uint8]:
         """uint8 (H, W, 3) what the model saw of a picture."""
-        image = self.pictures[number]
-        for reading in self._kept or ():
-            if reading.first <= number < reading.first + len(reading.maps):
-                image = reading.input[number - reading.first]
-        seen: NDArray[np.uint8] = self._cam.picture(image)
+        at_hand = (
+            reading.input[number - reading.first]
+            for reading in self._kept or ()
+            if reading.first <= number < reading.first + len(reading.maps)
+        )
+        image = next(at_hand, None)
+        seen: NDArray[np.uint8] = self._cam.picture(self.pictures[number] if image is None else image)
         return seen
 
     def read(self, take: Callable[[Reading], None]) -> None:

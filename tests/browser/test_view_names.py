@@ -133,6 +133,19 @@ def test_a_pointer_that_passes_asks_for_the_last_bar_alone(view_open):
     assert sum(len(message["channels"]) for message in asked(page)) < 4
 
 
+def test_a_pointer_that_leaves_at_once_asks_for_nothing(view_open):
+    page = view_open(opened())
+    page.evaluate(
+        """() => {
+          const bar = document.querySelector('.gcw-bar[data-channel="1"]');
+          bar.dispatchEvent(new PointerEvent('pointerover', { bubbles: true }));
+          bar.parentElement.dispatchEvent(new PointerEvent('pointerleave'));
+        }"""
+    )
+    page.wait_for_timeout(250)
+    assert asked(page) == []
+
+
 def test_the_keyboard_shows_the_same(view_open):
     page = view_open(opened())
     page.locator(".gcw-bar[tabindex='0']").focus()

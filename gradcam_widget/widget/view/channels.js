@@ -324,6 +324,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
 
   function leave() {
     tip.hide();
+    names.want(scene, null);
     lookAt(null);
   }
 

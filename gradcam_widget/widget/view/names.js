@@ -99,10 +99,10 @@ function namesPart({ model, signal, arrived }) {
       }
       arrived();
     },
-    /** The channel is looked at: its patches are asked for if it is looked at for more than a moment. */
+    /** The channel is looked at, or with null none: its patches are asked for if that lasts more than a moment. */
     want(scene, channel) {
-      if (!of(scene) || shelf().asked.has(channel)) return;
-      resting = channel;
+      if (!of(scene)) return;
+      resting = shelf().asked.has(channel) ? null : channel;
       askSoon(LINGER_MS);
     },
     /** The channels of a panel that is on show. */
