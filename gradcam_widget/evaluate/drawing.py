@@ -106,12 +106,11 @@ def pictured(parts: Sequence[Pictured], title: str = "", *, dark: bool = False) 
     """Maps over pictures, side by side; blended evenly, the picture in grey."""
     from matplotlib.patches import Rectangle
 
-    columns = max(2, len(parts))
-    figure, look = sheet(dark, (6.2, 6.2 / columns + 0.3) if columns > 2 else (5.4, 2.9))
+    columns = len(parts)
+    side = 2.7 if columns < 3 else 6.2 / columns
+    figure, look = sheet(dark, (side * columns, side + (0.5 if title else 0.25)))
     axes = figure.subplots(1, columns, squeeze=False)[0]
-    for ax in axes[len(parts) :]:
-        ax.set_axis_off()
-    for ax, part in zip(axes, parts, strict=False):
+    for ax, part in zip(axes, parts, strict=True):
         low, high = part.limits
         share = (part.values - low) / ((high - low) or 1.0)
         grey = part.picture.mean(-1, keepdims=True)
