@@ -120,7 +120,8 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     assert len(blocks) == text.count("```python\n"), "a block is not closed, or begins in a list"
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks:
-        assert max(map(len, block["code"].splitlines())) <= WIDTH
+        too_long = [line for line in block["code"].splitlines() if len(line) > WIDTH]
+        assert too_long == [], f"lines of examples have at most {WIDTH} characters"
         if block["skip"]:
             continue
         line = text.count("\n", 0, block.start("code"))
