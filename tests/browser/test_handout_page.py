@@ -471,6 +471,10 @@ def test_on_paper(show: Callable[..., Page], scheme: str, tmp_path: Path) -> Non
         assert fill["x"] >= track["x"] - 1
         assert fill["x"] + fill["width"] <= track["x"] + track["width"] + 1
     assert page.evaluate("document.documentElement.scrollWidth") <= 672
+    # The overview is drawn for the paper, also where the screen is dark.
+    overview = pixels(page, ".gcw-overview")
+    assert (overview[overview[..., 3] == 255][:, :3] == (194, 65, 12)).all(1).any()
+    assert not (overview[..., :3] == (251, 146, 60)).all(-1).any()
     assert pixels(page)[..., :3].std() > 10
 
 
