@@ -19,6 +19,7 @@ from gradcam_widget.explanation import Explanation
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import ClassLogit, Finer, Target, name_target
 from gradcam_widget.widget import view
+from gradcam_widget.widget.state import nearest
 from gradcam_widget.widget.words import in_words
 
 __all__ = ["CheckPanel", "panel"]
@@ -96,11 +97,21 @@ class CheckPanel(anywidget.AnyWidget):
             check: its name; None for the one that is chosen.
         """
         if check is not None:
+            if check not in CHECKS:
+                known = tuple(CHECKS)
+                raise ValueError(
+                    f"check: expected one of {', '.join(known)}; got {check!r}. {nearest(str(check), known)}"
+                )
             self.check = check
         job = self._begin()
         if job is not None:
             self._work(job)
         return self.found
+
+    def check_now(self, check: str | None = None) -> Result | None:
+        """Open the panel, and `run`."""
+        self.opened = True
+        return self.run(check)
 
     def cancel(self) -> None:
         """Stop what is running, after the batch that it is in."""

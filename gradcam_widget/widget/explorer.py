@@ -489,6 +489,21 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
             self.panels = (*self.panels, "paint")
         return self._shelf.content("paint")
 
+    def check(self, name: str | None = None) -> Any:
+        """Open the panel "Is it true?", run a check of the map on show, wait for it, and show what it found.
+
+        Args:
+            name: a key of `gradcam_widget.evaluate.checks.CHECKS`; None for the one that is chosen there.
+
+        Returns:
+            The result: ``verdict``, ``numbers`` and ``figure()``; None where there is none, and the panel says why.
+        """
+        self._check_open()
+        if "checks" not in self.panels:
+            self.panels = (*self.panels, "checks")
+        panel: Any = self._shelf.content("checks")
+        return panel.check_now(name)
+
     def close(self) -> None:
         """Close the widget with all its parts, and empty the engine where the widget made it."""
         if self._closed:

@@ -264,6 +264,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "explanation",
         "perturbation",
         "targets",
+        "widget.state",
         "widget.view.__init__",
         "widget.words",
     ),

@@ -70,6 +70,21 @@ def test_a_result_has_words_numbers_and_figures_in_both_themes(make):
     assert (panel.task, panel.notice) == ({}, {})
 
 
+def test_a_check_is_run_from_python_and_opens_the_panel(make):
+    widget, panel = make(panels=["heatmap", "checks", "alpha"])
+    found = widget.check("confidence")
+    assert panel.opened
+    assert (panel.check, panel.found) == ("confidence", found)
+    with pytest.raises(
+        ValueError, match=r"check: expected one of randomise_weights, .*; got 'confidenc'. Nearest: conf"
+    ):
+        widget.check("confidenc")
+    hidden = GradCAMWidget(Tiny(), red_left(), panels=["heatmap"])
+    assert hidden.check("noise").max >= 0
+    assert hidden.panels == ("heatmap", "checks")
+    hidden.close()
+
+
 def test_a_result_vanishes_with_its_map_and_comes_back_with_it(make):
     widget, panel = make()
     panel.run("confidence")
