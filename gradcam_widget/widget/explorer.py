@@ -496,7 +496,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
             name: a key of `gradcam_widget.evaluate.checks.CHECKS`; None for the one that is chosen there.
 
         Returns:
-            The result: ``verdict``, ``numbers`` and ``figure()``; None where there is none, and the panel says why.
+            The result: ``verdict``, ``numbers``, ``figure()``; None where there is none, and the panel says why.
         """
         self._check_open()
         if "checks" not in self.panels:
