@@ -86,6 +86,9 @@ def name_channels(
     Raises:
         TypeError, ValueError: for an argument that cannot be used, with what to do instead.
 
+    Places of equal strength are in the order of the pictures. Where activations saturate, as those of a ReLU6,
+    many are equal: what a channel prefers is seen better at the layer before.
+
     Source: Bau, Zhou, Khosla, Oliva and Torralba, "Network Dissection: Quantifying Interpretability of Deep Visual
     Representations", CVPR 2017 (arXiv 1704.05796), section 2.2. Departures: maps are enlarged as everywhere here
     (align_corners=False) and not from the centres of the receptive fields; where T_k is the channel's smallest
@@ -472,8 +475,8 @@ class _Overlap:
     ) -> None:
         self._look, self._names, self._masks = look, names, masks
         # What is between two equal values may differ from them by rounding.
-        near = 1e-9 * (highest - lowest).double()
-        self._thresholds = thresholds.double() + torch.where(thresholds > lowest, -near, near)
+        near = 16 * torch.finfo(thresholds.dtype).eps * torch.maximum(highest.abs(), lowest.abs())
+        self._thresholds = thresholds + torch.where(thresholds > lowest, -near, near)
         self._concepts: dict[str, int] = {}
         self._shared = np.zeros((len(thresholds), 0))  # pixels: channel, concept
         self._own = np.zeros(len(thresholds))  # of each channel's regions
@@ -508,15 +511,17 @@ class _Overlap:
             self._there[column] += float(pixels)
             self._seen[column] += bool(pixels)
         # What lies between values is never above all of them: only these channels can have a region here.
-        active = torch.nonzero(maps.amax((1, 2)).double() > self._thresholds).flatten()
+        active = torch.nonzero(maps.amax((1, 2)) > self._thresholds).flatten()
         flat = torch.from_numpy(
             np.ascontiguousarray(planes.reshape(len(planes), math.prod(planes.shape[1:])).T)
         ).float()
-        rows, columns_of = (_linear(n, size) for n, size in zip(maps.shape[1:], planes.shape[1:], strict=True))
+        rows, columns_of = (
+            _linear(n, size).to(maps) for n, size in zip(maps.shape[1:], planes.shape[1:], strict=True)
+        )
         step = max(1, _MOST_PIXELS // flat.shape[0])
         for start in range(0, len(active), step):
             some = active[start : start + step]
-            enlarged = rows @ maps[some].double() @ columns_of.T
+            enlarged = rows @ maps[some] @ columns_of.T
             region = (enlarged > self._thresholds[some][:, None, None]).flatten(1).float()
             self._own[some.numpy()] += region.sum(1, dtype=torch.float64).numpy()
             self._shared[np.ix_(some.numpy(), np.array(columns, np.int64))] += (region @ flat).double().numpy()
