@@ -141,7 +141,7 @@ def test_what_an_example_prints_is_compared():
     assert not agrees("areas 0.21 and 0.69; 80% of 5 maps", said)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "reference" / "commands.md"], ids=lambda path: path.stem)
 def test_the_commands_of_a_page_are_known(page, capsys):
     for words in re.findall(r"^gradcam-widget +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
         with pytest.raises(SystemExit) as ended:
