@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pages import PATIENCE, STARTING, Explorer, Notebook, pixels, write_notebook
 from playwright.sync_api import expect
@@ -44,6 +46,10 @@ def test_it_is_shown_and_answers_a_change_of_layer_and_class(explorer):
     explorer.wait("tabby", "_blocks.9._project_conv")
     assert explorer.bars() != second_bars
     assert (pixels(explorer.picture) != second_pixels).mean() > 0.1
+
+    with explorer.page.expect_download(timeout=PATIENCE) as download:
+        explorer.page.get_by_role("button", name="Save SVG", exact=True).click()
+    assert b"Grad-CAM for tabby" in Path(download.value.path()).read_bytes()
 
 
 def test_an_impossible_choice_is_said_in_words(explorer):
