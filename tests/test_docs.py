@@ -19,6 +19,7 @@ import pytest
 
 from gradcam_widget.cli import main
 from gradcam_widget.methods import METHODS
+from gradcam_widget.widget.panels import PANELS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -82,9 +83,10 @@ def test_every_public_name_is_in_the_reference(site):
     assert missing == ["__version__"]
 
 
-def test_every_method_is_in_the_table_of_methods():
-    rows = re.findall(r"^\| `(\w+\+*)` \|", (DOCS / "reference" / "methods.md").read_text(encoding="utf-8"), re.M)
-    assert rows == list(METHODS)
+@pytest.mark.parametrize(("page", "names"), [("methods", METHODS), ("panels", PANELS)])
+def test_a_table_of_the_site_has_every_row_of_the_package(site, page, names):
+    text = (site / "reference" / f"{page}.html").read_text(encoding="utf-8")
+    assert re.findall(r"<tr>\s*<td><code>(.+?)</code></td>", text) == list(names)
 
 
 # --- examples
