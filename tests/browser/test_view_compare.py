@@ -157,6 +157,16 @@ def test_each_row_has_both_alphas_and_their_difference_at_one_length_per_value(v
             assert value == 0 or np.sign(length) == np.sign(value)
 
 
+@pytest.mark.parametrize("width", [480, 700, 860, 1120, 1600])
+def test_one_value_has_one_length_in_all_three_columns(view_open, width):
+    page = view_open(compared())
+    page.set_viewport_size({"width": width + 48, "height": 1000})
+    next_frame(page)
+    tracks = page.locator(".gcw-bar").first.locator(".gcw-track")
+    widths = [tracks.nth(i).bounding_box()["width"] for i in range(3)]
+    assert max(widths) - min(widths) <= 1, widths
+
+
 def test_channels_for_one_and_against_the_other_are_marked_counted_and_said(view_open):
     page = view_open(compared())
     # 0: +, -; 2: +, +; 4: -, +; 5: +, -; 1: -, -; 3: 0, 0
