@@ -207,5 +207,8 @@ def test_solutions_and_checks_are_folded_and_questions_are_open(path):
     for cell in notebook.cells:
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         assert folded == (tagged(cell, "solution") or tagged(cell, "check")), cell.id
+        assert not folded or cell.source.startswith("# "), (
+            f"{cell.id}: JupyterLab shows the first line all the same"
+        )
         if cell.cell_type == "code" and tagged(cell, "exercise"):
             assert cell.source.rstrip().endswith("= ..."), cell.id
