@@ -353,7 +353,7 @@ class GradCAM:
         """The target's score with some channels of a layer set to zero, beside the score with all of them.
 
         What the map says of channels is first order; this is the model's own word. Only what follows the layer
-        runs again, after one recording pass; where a model cannot be run in part, all of it does.
+        runs again; where a model cannot be run in part, all of it does.
 
         Args:
             image: as in `explain`.
@@ -374,7 +374,7 @@ class GradCAM:
             off = check_channels(numbers, record.shape[0])
             tail = Tail(self.model, trace, record, self._selector)
             without = ablated_output(tail, record, off)[0]
-            self._other_passes += Passes(forward=1, partial=1) if tail.partial else Passes(forward=2)
+            self._other_passes += Passes(forward=tail.recorded + (not tail.partial), partial=int(tail.partial))
             full = trace.scores
             with _plain_arithmetic(full):
                 return Ablation(

@@ -153,7 +153,7 @@ class Evidence:
         tail = Tail(self._model, self._trace, self._record, self._selector)
         size = self._batch(2 * self._record.output.nbytes, whole=not tail.partial)
         found = ablated_scores(tail, self._trace, self._record, self._target, size, self._progress)
-        self.passes += Passes(forward=1, partial=self._record.shape[0])
+        self.passes += Passes(forward=tail.recorded, partial=self._record.shape[0])
         return found
 
     def masked_scores(self) -> Tensor:

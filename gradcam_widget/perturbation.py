@@ -51,13 +51,17 @@ def ablated_scores(
     own = record.output.detach()
     channels = record.shape[0]
     places = _places(record)
+    size = min(size, channels) if tail.batched else 1
+    # One for all batches, because fresh memory is what they would cost most.
+    outputs = own.expand(size, *own.shape[1:]).clone(memory_format=torch.contiguous_format)
+    rows, values = outputs.view(size, -1), own.reshape(-1)[places]
     scores = []
-    for batch in _batches(channels, size if tail.batched else 1, progress):
-        # A copy also of a single one: zeros are written into it.
-        outputs = own.expand(len(batch), *own.shape[1:]).clone(memory_format=torch.contiguous_format)
+    for batch in _batches(channels, size, progress):
         for row, channel in enumerate(batch):
-            outputs[row].view(-1)[places[channel]] = 0
-        scores.append(_values(target, tail(outputs)))
+            rows[row, places[channel]] = 0
+        scores.append(_values(target, tail(outputs[: len(batch)])))
+        for row, channel in enumerate(batch):
+            rows[row, places[channel]] = values[channel]
     value = _values(target, trace.output.detach())[0]
     return value, torch.cat(scores)
 

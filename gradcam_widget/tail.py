@@ -24,10 +24,11 @@ _Outputs = dict[tuple[nn.Module, int], Any]
 class Tail:
     """The part of a model after one layer: outputs of that layer in, scores out, in batches.
 
-    One recording pass keeps the output of every module that is finished when the layer starts (of nested ones
-    the outermost). In a replay those modules return what was kept, so that nothing before the layer is computed
-    again, whatever the architecture; the layer returns what it is given; all that follows runs. Where the
-    result of such a replay differs from the model's own, the whole model is run instead.
+    The modules that are finished when the layer starts return what the trace has kept of them, so that nothing
+    before the layer is computed again, whatever the architecture; the layer returns what it is given; all that
+    follows runs. Where the result of such a replay differs from the model's own, a recording pass keeps the output
+    of every module that is finished (of nested ones the outermost), feature map or not; where that does not help
+    either, the whole model is run.
 
     Args:
         model: the model.
@@ -38,10 +39,12 @@ class Tail:
     Attributes:
         partial: whether only what follows the layer runs.
         batched: whether several outputs may be given at once.
+        recorded: how many recording passes there were, 0 or 1.
     """
 
     def __init__(self, model: nn.Module, trace: Trace, record: Record, selector: Selector = None) -> None:
         self._model = model
+        self._modules = trace.state.modules
         self._inputs = tuple(tensor.detach() for tensor in trace.inputs)
         self._record = record
         self._selector = selector
@@ -49,14 +52,38 @@ class Tail:
         self._layer_output: Any = None
         self._copy = False
         self.batched = True
-        with undisturbed(model), torch.no_grad():
-            self._finished = self._record_finished()
-        self.partial = self._choose(trace)
+        self.recorded = 0
+        self._recomputes = False  # something before the layer, the last time
+        self.partial = self._kept_will_do(trace)
+        if not self.partial:
+            self.recorded = 1
+            with undisturbed(model), torch.no_grad():
+                self._finished = self._record_finished()
+            self.partial = self._choose(trace)
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """The model's output (B, ...) for B versions of the layer's output (B, ...)."""
-        with undisturbed(self._model), torch.no_grad():
+        with undisturbed(self._model, self._modules), torch.no_grad():
             return self._run(outputs)
+
+    def _kept_will_do(self, trace: Trace) -> bool:
+        """Whether what the trace has kept, feature maps alone, is enough for the part after the layer to run by
+        itself, in batches.
+        """
+        if not self._record.alone:
+            return False
+        inside = f"{self._record.path}."
+        self._layer_output = own = self._record.output.detach()
+        self._finished = {
+            (record.module, record.call): record.output.detach()
+            for record in trace.records[: self._record.index]
+            if record.alone and not record.path.startswith(inside)
+        }
+        try:
+            got = self(own.expand(2, *own.shape[1:]))
+            return is_for_each(got, trace.output.detach(), 2) and not self._recomputes
+        except (RuntimeError, ValueError, TypeError):
+            return False
 
     def _choose(self, trace: Trace) -> bool:
         """Settle on the cheapest way that gives the model's own output; whether it is a partial one."""
@@ -112,15 +139,20 @@ class Tail:
     def _run(self, outputs: Tensor) -> Tensor:
         calls: Counter[nn.Module] = Counter()
         size = outputs.shape[0]
+        reached = self._recomputes = False
 
         def wrap(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
             def replayed(*args: Any, **kwargs: Any) -> Any:
+                nonlocal reached
                 calls[module] += 1
                 key = (module, calls[module])
                 if key == (self._record.module, self._record.call):
-                    return with_first_tensor(self._widened(self._layer_output, size), outputs.clone())
+                    reached = True
+                    return self._widened(self._layer_output, size)
                 if key in self._finished:
                     return self._widened(self._finished[key], size)
+                if not reached and not module._modules:
+                    self._recomputes = True
                 return forward(*args, **kwargs)
 
             return replayed
@@ -147,7 +179,8 @@ class Tail:
         if tensor.ndim == 0 or tensor.shape[0] != 1:
             return tensor
         wide = tensor.expand(size, *tensor.shape[1:])
-        return wide.clone() if self._copy else wide
+        # Of one the copy is not another view of what is kept: an operation in place may follow.
+        return wide.clone() if self._copy or size == 1 else wide
 
     @contextmanager
     def _patched(self, wrap: Callable[[nn.Module, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:

@@ -32,10 +32,11 @@ class Record:
     """One module call of a trace: the layer's own output, with its graph.
 
     Attributes:
+        alone: whether the module returned this tensor itself, not a tuple that begins with it.
         hooked: whether the model's own code has put a hook on the graph there.
     """
 
-    __slots__ = ("_maps", "call", "hooked", "index", "kind", "layout", "module", "name", "output", "path")
+    __slots__ = ("_maps", "alone", "call", "hooked", "index", "kind", "layout", "module", "name", "output", "path")
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Record:
         self.output = output
         self.layout = layout
         self.index = index
-        self.hooked = False
+        self.alone = self.hooked = False
         self._maps: Tensor | None = None
 
     def maps(self, tensor: Tensor | None = None) -> Tensor:
@@ -373,7 +374,7 @@ class _Run:
                 return None
             if args and own is args[0] and _is_identity(module):
                 return None
-            kept = _Kept((name, calls), module, kind, own)
+            kept = _Kept((name, calls), module, kind, own, alone=own is output)
             self._kept.append(kept)
             if (self._clone is not None and kept.key not in self._clone) or _is_view_of(own, args):
                 return None
@@ -419,6 +420,7 @@ class _Run:
                 grids[layout.grid] = None
             record = Record(kept.key, kept.module, kept.kind, kept.own, layout, len(records))
             record.hooked = any(t is not None and bool(t._backward_hooks) for t in (kept.own, kept.passed))
+            record.alone = kept.alone
             records.append(record)
         return records
 
@@ -467,10 +469,10 @@ def _is_channels_first(kind: type) -> bool:
 class _Kept:
     """A layer's own output as its hook found it, and what was passed on in its place."""
 
-    __slots__ = ("key", "kind", "module", "own", "passed", "type", "version")
+    __slots__ = ("alone", "key", "kind", "module", "own", "passed", "type", "version")
 
-    def __init__(self, key: _Key, module: nn.Module, kind: Kind, own: Tensor) -> None:
-        self.key, self.module, self.kind, self.own = key, module, kind, own
+    def __init__(self, key: _Key, module: nn.Module, kind: Kind, own: Tensor, *, alone: bool) -> None:
+        self.key, self.module, self.kind, self.own, self.alone = key, module, kind, own, alone
         self.type: type = type(module)
         self.version = own._version
         self.passed: Tensor | None = None

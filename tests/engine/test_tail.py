@@ -313,7 +313,7 @@ class OneSided(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.runs += 1
-        if self.runs > 2:
+        if self.runs not in (1, 3):  # the trace, and the recording pass
             raise RuntimeError("no more")
         return self.head(self.a(x).tanh())
 
@@ -369,3 +369,24 @@ def test_scores_are_selected_as_in_the_engine():
     plain = Reads().eval()
     plain.load_state_dict(model.state_dict())
     close(found, replaced(plain, picture(12), "b", 1, outputs), 1e-3)
+
+
+def test_one_version_alone_leaves_what_the_trace_keeps_as_it_is():
+    torch.manual_seed(0)
+    model = Overwrites().double().eval()
+    trace = Tracer(model)((picture(12).double(),))
+    before = [record.output.detach().clone() for record in trace.records]
+    tail = Tail(model, trace, trace.by_name["b"])
+    output = variations(trace.by_name["b"].output.detach())[1:2]
+    expected = replaced(model, picture(12).double(), "b", 1, output)
+    torch.testing.assert_close(tail(output), expected, rtol=1e-9, atol=1e-12)
+    for record, kept in zip(trace.records, before, strict=True):
+        assert torch.equal(record.output, kept), record.name
+
+
+def test_where_all_before_the_layer_gave_feature_maps_there_is_no_recording_pass():
+    before, after = [nn.Conv2d(3, 4, 3), nn.Tanh()], [nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential(*before, nn.Conv2d(4, 4, 3), *after, nn.Linear(4, 5)).eval()
+    trace = Tracer(model)((picture(12),))
+    tail = Tail(model, trace, trace.by_name["2"])
+    assert (tail.recorded, tail.partial, tail.batched) == (0, True, True)
