@@ -192,7 +192,8 @@ def _lesson(path: Path) -> Lesson:
     question = re.search(r"\*\*(.+?)\*\*", text, re.DOTALL)
     if title is None or question is None:
         raise ValueError(f"{path.name}: a lesson begins with a heading and a question in bold")
-    return Lesson(int(path.name[:2]), title[1], " ".join(question[1].split()), path)
+    plain = " ".join(question[1].replace("*", "").split())  # in a terminal, stars are no emphasis
+    return Lesson(int(path.name[:2]), title[1], plain, path)
 
 
 def _folder() -> Path:

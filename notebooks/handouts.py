@@ -111,7 +111,7 @@ def write(handout: Handout, cam: GradCAM, folder: Path) -> Path:
             targets=handout.targets,
             images="all",
             title=f"{lesson.number}. {lesson.title}",
-            text=f"{lesson.question.replace('*', '')}\n\n{handout.text}",
+            text=f"{lesson.question}\n\n{handout.text}",
             questions=handout.questions,
         )
     finally:

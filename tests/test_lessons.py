@@ -105,6 +105,7 @@ def test_the_lessons_are_numbered_and_each_asks_a_question():
     for lesson in found:
         assert lesson.question.endswith("?")
         assert "#" not in lesson.title
+        assert "*" not in lesson.question
 
 
 def test_the_list_names_every_lesson(capsys):
