@@ -6,7 +6,7 @@ import difflib
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -311,10 +311,10 @@ class Controls:
                 _set(self.picture, "value", choices.picture)
             self._show_layers(rebuild=False)
             with self.target.hold_sync():
-                _set(self.target, "options", choices.class_options)
+                _set(self.target, "options", _offered(choices.class_options))
                 _set(self.target, "value", choices.class_text)
             with self.compare.hold_sync():
-                _set(self.compare, "options", choices.compare_options)
+                _set(self.compare, "options", _offered(choices.compare_options))
                 _set(self.compare, "value", choices.compare)
             _set(self.alone, "disabled", not choices.compare)
             _set(self.method, "value", choices.method)
@@ -421,6 +421,8 @@ class Controls:
         """Take what was written into a field for a class; ``none`` is the word for no class of one's own."""
         if self._hands.showing:
             return
+        options = {*self._choices.class_options, *self._choices.compare_options}
+        text = dict(zip(_offered(options), options, strict=True)).get(text, text) if "”" in text else text
         if not text:  # the field was cleared and left: no choice
             self.show(self._choices)
         elif text.casefold() == none:
@@ -456,6 +458,13 @@ class Controls:
 def _classed(widget: Any, name: str) -> Any:
     widget.add_class(name)
     return widget
+
+
+def _offered(options: Iterable[str]) -> tuple[str, ...]:
+    """The entries of a Combobox. That of ipywidgets 7 writes them into markup, between straight quotes."""
+    if int(ipywidgets.__version__.split(".")[0]) >= 8:
+        return tuple(options)
+    return tuple(option.replace('"', "”") for option in options)
 
 
 def _set(widget: Any, name: str, value: Any) -> None:

@@ -43,8 +43,8 @@ def take(browser: Browser, kind: str, pictures: dict[Path, bool], width: int) ->
             notebook = Notebook(page, server, "01_quickstart.ipynb").open()
             if kind == "lab":
                 notebook.command("application:toggle-left-area")
-            # The first code cell alone, so that the explorer is as a reader first meets it.
-            page.locator(".jp-CodeCell").first.click()
+            # The cell that shows it alone, so that the explorer is as a reader first meets it.
+            page.locator(".jp-CodeCell").nth(1).click()
             notebook.command("notebook:run-cell")
             page.wait_for_selector(".gcw[data-revision]", timeout=240_000)
             widget = page.locator(".gradcam-widget").first

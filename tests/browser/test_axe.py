@@ -86,6 +86,7 @@ from gradcam_widget.models import demo_model, sample_images
 
 w = GradCAMWidget(demo_model(), sample_images())
 w"""
+PAD = SHOW[:-1] + "pad = w.paint(); pad"
 
 
 @pytest.mark.parametrize("kind", ["lab", "notebook", "voila"])
@@ -107,3 +108,19 @@ def test_nothing_serious_is_found_in_a_notebook(serve, page, kind):
         notebook.theme(dark=True)
         expect(explorer.view).to_have_attribute("data-gcw-theme", "dark")
     assert violations(page, ".gradcam-widget") == []
+
+
+def test_nothing_serious_is_found_in_the_paint_pad(lab, lab_page, page):
+    write_notebook(lab.root / "pad.ipynb", PAD)
+    notebook = lab_page("pad.ipynb").run_all()
+    assert notebook.errors() == []
+    rows = page.get_by_role("table", name="Scores before and after painting").locator("tbody tr")
+    expect(rows).to_have_count(6, timeout=STARTING)
+    for dark in (False, True):
+        notebook.theme(dark)
+        expect(page.locator(".gcw-pad")).to_have_attribute("data-gcw-theme", "dark" if dark else "light")
+        assert violations(page, ".gradcam-pad") == []
+    assert notebook.execute("pad.rectangle(60, 40, 80, 50); pad.wait()") == ""
+    changed = "rows => rows.some((row) => row.dataset.before !== row.dataset.after)"
+    page.wait_for_function(f"({changed})([...document.querySelectorAll('.gcw-pad-scores tbody tr')])")
+    assert violations(page, ".gradcam-pad") == []

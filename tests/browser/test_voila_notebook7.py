@@ -1,9 +1,10 @@
-"""The same explorer in Notebook 7 and in Voila: it is shown, and answers a change of layer and class."""
+"""The same explorer in Notebook 7 and in Voila: it is shown, and everything in it answers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import everything
 import pytest
 from pages import PATIENCE, STARTING, Explorer, Notebook, pixels, write_notebook
 from playwright.sync_api import expect
@@ -15,19 +16,29 @@ w = GradCAMWidget(demo_model(), sample_images())
 w"""
 
 
-@pytest.fixture(params=["notebook", "voila"])
-def explorer(request, serve, page, console):
-    """The widget in one of the front ends, with the console watched to the end."""
-    server = serve(request.param)
-    write_notebook(server.root / "explorer.ipynb", SHOW)
-    if request.param == "notebook":
+def show(kind, source, serve, page):
+    """The widget of a cell in one of the front ends."""
+    server = serve(kind)
+    write_notebook(server.root / "explorer.ipynb", source)
+    if kind == "notebook":
         Notebook(page, server, "explorer.ipynb").open().run_all()
     else:
         # each load of this address starts a kernel: it is loaded once
         page.goto(f"{server.url}/voila/render/explorer.ipynb", timeout=STARTING)
-        page.wait_for_selector(".gcw[data-revision]", timeout=STARTING)
-    yield Explorer(page)
+    page.wait_for_selector(".gcw[data-revision]", timeout=STARTING)
+    return Explorer(page)
+
+
+@pytest.fixture(params=["notebook", "voila"])
+def kind(request, console):
+    """One of the front ends, with the console watched to the end."""
+    yield request.param
     assert console.errors() == []
+
+
+@pytest.fixture
+def explorer(kind, serve, page):
+    return show(kind, SHOW, serve, page)
 
 
 def test_it_is_shown_and_answers_a_change_of_layer_and_class(explorer):
@@ -56,3 +67,8 @@ def test_an_impossible_choice_is_said_in_words(explorer):
     explorer.wait("Egyptian cat", "_swish:2", "chelsea")
     explorer.type_class("Egyptian dog")
     expect(explorer.notice).to_contain_text("Egyptian dog", timeout=PATIENCE)
+
+
+def test_everything_in_it_answers(explorer, tmp_path, pictures):
+    everything.controls_answer(explorer, everything.portrait(tmp_path / "my cat.png", pictures["chelsea"]))
+    everything.view_answers(explorer)

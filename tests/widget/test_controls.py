@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from messages import browser_sets, choose, click, counted
 
+from gradcam_widget.widget import controls as controls_module
 from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels, find_class, uploaded
 from gradcam_widget.widget.state import Offer, State
 
@@ -348,3 +349,17 @@ def test_an_upload_is_passed_on_and_the_same_file_can_come_again(desk: Desk) -> 
     assert desk.controls.upload.value == ()
     desk.controls._on_upload_value({"new": {"dog.png": {"metadata": {}, "content": b"xyz"}}})  # ipywidgets 7
     assert desk.files[2:] == [("dog.png", b"xyz")]
+
+
+def test_the_list_of_ipywidgets_7_is_markup_that_no_name_can_leave(desk: Desk, monkeypatch: Any) -> None:
+    hostile = '"><img src=x>'
+    chosen = replace(CHOICES, classes=(*CLASSES, hostile))
+    desk.controls.show(chosen)
+    assert desk.controls.target.options[-1] == hostile  # ipywidgets 8 makes elements of them
+    monkeypatch.setattr(controls_module.ipywidgets, "__version__", "7.7.1")
+    desk.controls.show(chosen)
+    assert desk.controls.target.options[-1] == "”><img src=x>"
+    assert desk.controls.compare.options[-1] == "”><img src=x>"
+    browser_sets(desk.controls.target, value="”><img src=x>")
+    assert desk.errors == []
+    assert desk.updates[-1] == {"target": len(CLASSES)}

@@ -63,6 +63,7 @@ function adopt(scope) {
   for (const handle of scope.querySelectorAll(".noUi-handle, .ui-slider-handle")) {
     const label = handle.closest(".widget-slider, .jupyter-widgets")?.querySelector("label")?.textContent;
     if (label && !handle.hasAttribute("aria-label")) handle.setAttribute("aria-label", label);
+    if (handle.matches(".ui-slider-handle:not([role])")) makeSlider(handle);
   }
   for (const label of scope.querySelectorAll('.widget-label[title="null"]')) {
     label.removeAttribute("title"); // ipywidgets writes an absent tooltip as a word
@@ -72,12 +73,28 @@ function adopt(scope) {
     group.setAttribute("aria-label", group.querySelector("label")?.textContent ?? "");
     showPressed(group);
   }
+  for (const button of scope.querySelectorAll(".gradcam-controls button.gradcam-upload")) {
+    if (button.title) continue;
+    // ipywidgets 7 has no tooltip for it, and counts its files behind its words
+    const words = button.textContent.replace(/\s*\(\d+\)\s*$/, "").trim();
+    if (words && button.getAttribute("aria-label") !== words) button.setAttribute("aria-label", words);
+  }
   for (const button of scope.querySelectorAll(".gradcam-controls button[title]:not(.widget-toggle-button)")) {
     // "‹" and an icon are no names; the tooltip is one.
     if (button.title && button.getAttribute("aria-label") !== button.title) {
       button.setAttribute("aria-label", button.title);
     }
   }
+}
+
+/** The handle of ipywidgets 7 is a slider to the eye alone: its place says how much, in percent. */
+function makeSlider(handle) {
+  const tell = () => handle.setAttribute("aria-valuenow", Math.round(parseFloat(handle.style.left) || 0));
+  handle.setAttribute("role", "slider");
+  handle.setAttribute("aria-valuemin", 0);
+  handle.setAttribute("aria-valuemax", 100);
+  tell();
+  new MutationObserver(tell).observe(handle, { attributes: true, attributeFilter: ["style"] });
 }
 
 /** Which of several buttons is chosen, for those who do not see its colour. */
