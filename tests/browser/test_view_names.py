@@ -6,6 +6,8 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
+from axe import violations
 from PIL import Image
 from playwright.sync_api import expect
 from view_page import ALPHA, CAM, CONTRIBUTION, next_frame, receive, revision, scene, small
@@ -274,3 +276,11 @@ def test_a_panel_that_is_not_on_show_asks_for_nothing(view_open):
     assert asked(page) == []
     receive(page, panels=["heatmap", "alpha", "words"])
     page.wait_for_function("model.sent.some(m => m.type === 'patches')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(view_open, scheme):
+    page = view_open(opened(words=words(), channel=1), scheme=scheme)
+    receive(page, patches=patches(sprite(5), sprite(0), sprite(1)))
+    expect(page.locator(".gcw-saying .gcw-patch")).to_have_count(9)
+    assert violations(page, ".gcw") == []
