@@ -8,10 +8,7 @@ import ast
 import contextlib
 import io
 import math
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -32,22 +29,6 @@ PAGES = sorted(
 WIDTH = 84  # characters of an example that fit beside both menus at 1280 pixels
 MEASURED = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.]*\w)|\b\d+(?=%)")
 HOLE = "…"  # in what is printed, and in messages: anything
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site. Warnings are errors; a proxy that is not there refuses every request."""
-    folder = tmp_path_factory.mktemp("site")
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT,
-        env=os.environ | nowhere | {"NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 class Loads(HTMLParser):
