@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcam_widget import render
+from gradcam_widget.cell_output import show_itself
 from gradcam_widget.localise import Box
 from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import name_target
@@ -645,7 +646,7 @@ class _Sheet(_Paper):
         from matplotlib.figure import Figure
 
         self.width, self.height = width, height
-        self.figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
+        self.figure = show_itself(Figure(figsize=(width, height), dpi=100, facecolor="white"))
         self.figure.set_layout_engine("none")
         FigureCanvasAgg(self.figure)
 

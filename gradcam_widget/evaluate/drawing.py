@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcam_widget import render
+from gradcam_widget.cell_output import show_itself
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,8 @@ def sheet(dark: bool = False, size: tuple[float, float] = (6.2, 2.6)) -> tuple[F
     from matplotlib.figure import Figure
 
     look = look_of(dark)
-    return Figure(figsize=size, dpi=144, facecolor=look.ground, layout="constrained"), look
+    figure = Figure(figsize=size, dpi=144, facecolor=look.ground, layout="constrained")
+    return show_itself(figure), look
 
 
 def chart(

@@ -42,7 +42,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "arguments": ("layers", "targets"),
     "methods": ("heatmap", "targets"),
     "ablation": ("layers", "targets"),
-    "figures": ("localise", "methods", "render", "targets"),
+    "cell_output": (),
+    "figures": ("cell_output", "localise", "methods", "render", "targets"),
     "explanation": ("figures", "heatmap", "layers", "methods", "smoothing", "targets"),
     "presets": ("heatmap",),
     "trace": ("graph", "harmless", "layers", "targets"),
@@ -96,7 +97,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
     ),
     # is the map true?
-    "evaluate.drawing": ("render",),
+    "evaluate.drawing": ("cell_output", "render"),
     "evaluate.question": (
         "engine",
         "explanation",
