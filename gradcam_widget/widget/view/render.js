@@ -565,7 +565,7 @@ function render({ model: given, el }) {
   adopt(root);
   applyTheme([root]);
   showPanels();
-  refresh();
+  refresh().then(refreshActivations); // a notebook that was saved has those of its scene
   refreshStrip();
   refreshClasses();
   followControls(model, signal).catch((error) => console.error("gradcam_widget:", error));
