@@ -187,8 +187,9 @@ def tables(raw: dict[str, Any], table: dict[str, dict[str, float | None]]) -> st
     lines.append("| random maps | " + " | ".join(cells) + " |")
     notes = "\n".join(f"- *{title}*: {what}." for title, what, _ in COLUMNS.values())
     seen = "; ".join(f"{name}: {label} {p:.2f}" for name, (label, p) in raw["classes"].items())
-    about = f"""Means over six pictures, each for its predicted class, at the layer `{raw["layer"]}`; *grid* and
-*pointing* over {raw["mosaics"]} mosaics of four pictures each. ↑ more is better, ↓ less is; bold is the best
+    about = f"""Means over {len(raw["random"])} pictures, each for its predicted class, at the layer
+`{raw["layer"]}`; *grid* and *pointing* over {raw["mosaics"]} mosaics of four pictures each.
+↑ more is better, ↓ less is; bold is the best
 method, and those within 0.01 of it.
 
 {notes}
