@@ -136,3 +136,31 @@ def portrait(path: Path, picture: Image.Image) -> Path:
     """A file to be uploaded."""
     picture.convert("RGB").save(path)
     return path
+
+
+def pad_answers(explorer: Explorer) -> None:
+    """What is painted reaches scores and heatmap, and is undone again."""
+    page = explorer.page
+    pad = page.locator(".gradcam-pad")
+    canvas = page.locator("canvas.gradcam-paint")
+    table = pad.get_by_role("table", name="Scores before and after painting")
+    expect(table.locator("tbody tr")).to_have_count(6, timeout=PATIENCE)
+    expect(canvas).to_have_attribute("aria-label", re.compile("0 strokes$"), timeout=PATIENCE)
+    before = explorer.bars()
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"], steps=10)
+    page.mouse.up()
+    expect(canvas).to_have_attribute("aria-label", re.compile("1 stroke$"), timeout=PATIENCE)
+    changed = "rows => rows.some((row) => row.dataset.before !== row.dataset.after)"
+    for _ in range(200):
+        if table.locator("tbody tr").evaluate_all(changed) and explorer.bars() != before:
+            break
+        page.wait_for_timeout(50)
+    assert table.locator("tbody tr").evaluate_all(changed)
+    assert explorer.bars() != before
+    pad.get_by_role("button", name="Undo").click()
+    expect(canvas).to_have_attribute("aria-label", re.compile("0 strokes$"), timeout=PATIENCE)

@@ -16,6 +16,9 @@ w = GradCAMWidget(demo_model(), sample_images())
 w"""
 
 
+WITH_PAD = SHOW.replace("sample_images())", 'sample_images(), panels=["heatmap", "alpha", "paint"])')
+
+
 def show(kind, source, serve, page):
     """The widget of a cell in one of the front ends."""
     server = serve(kind)
@@ -72,3 +75,7 @@ def test_an_impossible_choice_is_said_in_words(explorer):
 def test_everything_in_it_answers(explorer, tmp_path, pictures):
     everything.controls_answer(explorer, everything.portrait(tmp_path / "my cat.png", pictures["chelsea"]))
     everything.view_answers(explorer)
+
+
+def test_the_paint_pad_answers(kind, serve, page):
+    everything.pad_answers(show(kind, WITH_PAD, serve, page))
