@@ -213,8 +213,9 @@ class Explorer:
     def choose(self, label: str, beginning: str) -> None:
         """Choose the entry of a dropdown that begins so."""
         control = self.control(label)
-        # ipywidgets writes the spaces of an entry as spaces that do not break
-        entries = [entry.replace("\xa0", " ") for entry in control.locator("option").all_inner_texts()]
+        # ipywidgets writes the spaces of an entry as spaces that do not break; what is scrolled out of sight has
+        # text, but no inner text
+        entries = [entry.replace("\xa0", " ") for entry in control.locator("option").all_text_contents()]
         fitting = [index for index, entry in enumerate(entries) if entry.startswith(beginning)]
         assert len(fitting) == 1, f"{beginning!r} fits {len(fitting)} of {entries}"
         control.select_option(index=fitting[0])

@@ -471,6 +471,7 @@ def test_tab_goes_through_the_view_and_out_of_it(view_open):
         "gcw-explained gcw-prediction",
         *["gcw-prediction"] * 4,
         "gcw-disclose",  # Classes and channels
+        *["gcw-export"] * 5,
     ]
 
 

@@ -137,13 +137,13 @@ def test_hover_colours_opacity_order_and_layers_go_on_working(opened):
     picture = page.locator(".gcw-picture")
     expect(picture).to_have_attribute("aria-label", "chelsea: Grad-CAM for Egyptian cat at stem")
     # the bars are still those of the other layer: faint, and not busy
-    behind = page.locator(".gcw-behind")
+    behind = page.locator(".gcw-which.gcw-behind")
     expect(behind).to_have_attribute("aria-busy", "false")
     assert float(behind.locator(".gcw-fill").first.evaluate("bar => getComputedStyle(bar).opacity")) < 0.5
     expect(page.locator(".gcw-waiting")).to_be_hidden()
     page.locator('.gcw-layer[data-name="conv_head"]').click()
     expect(picture).to_have_attribute("aria-label", "chelsea: Grad-CAM for Egyptian cat at conv_head")
-    expect(page.locator(".gcw-behind")).to_have_count(0)
+    expect(page.locator(".gcw-which.gcw-behind")).to_have_count(0)
 
 
 def test_what_cannot_be_had_is_said_and_nothing_pretends_to_wait(opened):

@@ -225,7 +225,7 @@ def test_a_view_without_its_buffers_gets_everything_again(canvas: Canvas) -> Non
         assert sent == []
         browser_says(canvas, type="ready", complete=False)
     assert [set(message.state) for message in sent] == [
-        {"tables", "picture", "scene", "pixels", "classes", "notice", "task", "strip"}
+        {"tables", "picture", "scene", "pixels", "classes", "names", "words", "notice", "task", "strip"}
     ]
 
 

@@ -1,7 +1,7 @@
 /** In words: which channels speak for the class, and which against it. */
 
 /** Two lists of channels with their names and patches. A row kept is its channel on the picture. */
-function sayingPart({ model, signal, names, lookAt, pin }) {
+function sayingPart({ model, signal, names, lookAt, pin, isApart }) {
   const note = h("span", { class: "gcw-note" });
   const head = h("div", { class: "gcw-striphead" }, h("span", { class: "gcw-name", role: "heading", "aria-level": "3" }, "In words"), note);
   const body = h("div", { class: "gcw-sayings" });
@@ -47,7 +47,7 @@ function sayingPart({ model, signal, names, lookAt, pin }) {
     const own = isOwn(words);
     // Until those of the scene are here the old ones stay, marked as such: they name the class that they are about.
     element.classList.toggle("gcw-behind", !own);
-    element.setAttribute("aria-busy", !own);
+    element.setAttribute("aria-busy", !own && !isApart());
     if (!own) return;
     const { label, against, for_it: pro, against_it: con } = words;
     const format = alignedFormat(largest([...pro, ...con].map(({ alpha }) => alpha)));
