@@ -55,7 +55,8 @@ from gradcam_widget.targets import (
     class_probability,
     name_target,
 )
-from gradcam_widget.trace import Record, Trace, Tracer
+from gradcam_widget.trace import Record, Trace
+from gradcam_widget.tracer import Tracer
 
 __all__ = ["GradCAM", "Memory", "Passes"]
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gradcam_widget.harmless import undisturbed
 from gradcam_widget.layers import Layer
-from gradcam_widget.trace import Record, first_tensor
+from gradcam_widget.trace import Record
+from gradcam_widget.tracer import first_tensor
 
 __all__ = ["Reader", "Reading"]
 

@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 
 from gradcam_widget.harmless import undisturbed
 from gradcam_widget.targets import select_output
-from gradcam_widget.trace import Record, Trace, first_tensor, with_first_tensor
+from gradcam_widget.trace import Record, Trace
+from gradcam_widget.tracer import first_tensor, with_first_tensor
 
 __all__ = ["Tail", "is_for_each"]
 

@@ -14,7 +14,8 @@ import torchvision
 from torch import Tensor, nn
 
 from gradcam_widget.tail import Tail
-from gradcam_widget.trace import Trace, Tracer
+from gradcam_widget.trace import Trace
+from gradcam_widget.tracer import Tracer
 
 from .nets import ALL, Head, build
 
