@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets  # type: ignore[import-untyped]  # it has no types
 import numpy as np
 
-from gradcam_widget import figures
+from gradcam_widget import captions, figures
 from gradcam_widget.archive import encode_archive, manifest_of
 from gradcam_widget.comparison import Comparison
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.files import checked_path, write_file
 from gradcam_widget.inputs import IMAGENET, own_transform
+from gradcam_widget.plate import SORTS, Pane, Plate, at_pixels, plate_of
 from gradcam_widget.widget import wire
 from gradcam_widget.widget.canvas import Canvas, Pair, Scene
 from gradcam_widget.widget.recipe import Recipe
@@ -231,7 +232,7 @@ class Exports:
     def _file(self, kind: str, sort: object) -> tuple[bytes, str]:
         """A file of some kind, and what must be known of it."""
         if kind in figures.FORMATS:
-            order = sort if sort in figures.SORTS else "|α|"
+            order = sort if sort in SORTS else "|α|"
             return figures.encode_figure(self.figure(sort=str(order)), kind), ""
         if kind == "npz":
             with self._lock:
@@ -296,7 +297,7 @@ class Exports:
             name=self._picture_name(),
         )
 
-    def _plate(self, channels: int, sort: str) -> figures.Plate:
+    def _plate(self, channels: int, sort: str) -> Plate:
         """What is on the figure."""
         explanation = self._shown()
         drawn = self._drawn
@@ -304,9 +305,9 @@ class Exports:
         limits = self._limits(scene)
         signed, label = scene.evidence == "signed", self._target_label()
         aim = "against" if scene.evidence == "counterfactual" else "for"
-        method = figures.method_words(explanation.method)
+        method = captions.method_words(explanation.method)
         where = f"at {explanation.layer.name}"
-        first = figures.Pane(
+        first = Pane(
             title=f"{'Signed ' if signed else ''}{method} {aim} {label}",
             note=f"{where} · {_cells(scene.cam)}",
             cam=np.asarray(scene.cam, np.float64),
@@ -317,13 +318,13 @@ class Exports:
             alpha=scene.alpha,
             bars=f"αₖ {aim} {label}",
         )
-        base = figures.plate_of(explanation, channels=channels, sort=sort)
+        base = plate_of(explanation, channels=channels, sort=sort)
         kept = self.channel
         if kept is not None:
             first = _lens(first, explanation, kept)
         elif explanation.guided is not None:
-            first = figures.at_pixels(first, explanation.guided.double().numpy())
-        panes: tuple[figures.Pane, ...] = (first,)
+            first = at_pixels(first, explanation.guided.double().numpy())
+        panes: tuple[Pane, ...] = (first,)
         if isinstance(scene.pair, Pair):
             panes = (first, *self._others(scene, scene.pair, first, limits))
         return replace(
@@ -338,12 +339,10 @@ class Exports:
             box=self.box if self.show_box else None,
         )
 
-    def _others(
-        self, scene: Scene, pair: Pair, first: figures.Pane, limits: tuple[float, float]
-    ) -> tuple[figures.Pane, figures.Pane]:
+    def _others(self, scene: Scene, pair: Pair, first: Pane, limits: tuple[float, float]) -> tuple[Pane, Pane]:
         """The second class beside the first, and the contrast of both."""
         label, other = self._target_label(), str(pair.target["label"])
-        method = figures.method_words(str(scene.method["name"]))
+        method = captions.method_words(str(scene.method["name"]))
         aim = "against" if scene.evidence == "counterfactual" else "for"
         second = replace(
             first,
@@ -354,7 +353,7 @@ class Exports:
             bars=f"αₖ {aim} {other}",
             pixels=None,
         )
-        contrast = figures.Pane(
+        contrast = Pane(
             title=f"{label} rather than {other}",
             note=first.note,
             cam=np.asarray(pair.contrast, np.float64),
@@ -395,15 +394,15 @@ class Exports:
         target = scene.target
         parts = [
             type(self.engine.model).__name__,
-            figures.layer_words(explanation.layer.label),
-            f"{label}: {figures.score_words(target['score'], target['probability'])}",
-            f"{figures.method_words(explanation.method)}, {evidence}",
+            captions.layer_words(explanation.layer.label),
+            f"{label}: {captions.score_words(target['score'], target['probability'])}",
+            f"{captions.method_words(explanation.method)}, {evidence}",
             self._picture_name(),
         ]
         sentences = [" · ".join(part for part in parts if part) + "."]
         if isinstance(scene.pair, Pair):
             other = scene.pair.target
-            words = figures.score_words(other["score"], other["probability"])
+            words = captions.score_words(other["score"], other["probability"])
             sentences.append(f"Compared with {other['label']}: {words}.")
         if (found := scene.coverage) is not None:
             count, share = found["channels"], found["share"]
@@ -425,7 +424,7 @@ class Exports:
         return " ".join(sentences)
 
 
-def _lens(pane: figures.Pane, explanation: Explanation, channel: int) -> figures.Pane:
+def _lens(pane: Pane, explanation: Explanation, channel: int) -> Pane:
     """A pane with the activation map of a channel in place of the heatmap."""
     values = explanation.activations[channel].detach().cpu().double().numpy()
     signed = bool((values < 0).any())

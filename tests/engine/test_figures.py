@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gradcam_widget import figures, render
+from gradcam_widget import figures, lettering, render
+from gradcam_widget.captions import number
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.targets import ClassLogit
@@ -234,7 +235,7 @@ def test_sizes_are_in_inches_and_nothing_leaves_the_page():
     ],
 )
 def test_numbers_are_written_as_in_the_view(value, text):
-    assert figures.number(value) == text
+    assert number(value) == text
 
 
 # -- names -----------------------------------------------------------------------------------------------------
@@ -332,7 +333,7 @@ def test_wrong_arguments_are_told_in_words():
 def test_the_snapshot_is_the_same_figure_without_matplotlibs_figures_and_fonts(monkeypatch):
     plate = replace(figures.plate_of(explanation(), grey(), box=(2, 2, 6, 6)), off=frozenset({0}), kept=2)
     expected = pixels(figures.draw(plate), 90)
-    figures._letters.cache_clear()
+    lettering._letters.cache_clear()
     for name in ("matplotlib.figure", "matplotlib.font_manager", "matplotlib.backends.backend_agg"):
         monkeypatch.setitem(sys.modules, name, None)  # importing it fails
     with Image.open(io.BytesIO(figures.encode_snapshot(plate, 90))) as image:
