@@ -89,7 +89,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "comparison": ("engine", "explanation", "methods", "targets"),
     "channel_words": ("channel_names", "explanation", "targets"),
-    "neurons": ("cache", "channel_names", "engine", "layers", "perturbation", "reading"),
+    "survey": ("engine", "perturbation", "reading"),
+    "strongest": ("channel_names", "layers", "reading"),
+    "dissection": ("channel_names", "reading"),
+    "neurons": ("cache", "channel_names", "dissection", "engine", "perturbation", "strongest", "survey"),
     # what lasts
     "archive": (
         "__init__",
