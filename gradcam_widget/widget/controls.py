@@ -15,6 +15,7 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped]  # it has no types
 
 from gradcam_widget.widget import wire
+from gradcam_widget.widget.parts import classed
 from gradcam_widget.widget.state import EVIDENCE, State
 
 __all__ = ["NOTHING", "PREDICTED", "Choices", "Controls", "Prediction", "class_labels", "find_class", "uploaded"]
@@ -204,48 +205,48 @@ class Controls:
         self._listed_from: tuple[tuple[str, str, str], ...] = ()
         self._hands = _Hands()
 
-        self.picture = _classed(ipywidgets.Dropdown(description="Picture"), "gradcam-picture")
-        self.upload = _classed(
+        self.picture = classed(ipywidgets.Dropdown(description="Picture"), "gradcam-picture")
+        self.upload = classed(
             ipywidgets.FileUpload(description="Upload a picture", accept="image/*", multiple=False),
             "gradcam-upload",
         )
         if self.upload.has_trait("tooltip"):  # from ipywidgets 8 on; the view names the button after its title
             self.upload.tooltip = self.upload.description
         # Buttons without a text take their accessible name from their title, which is the tooltip.
-        self.previous = _classed(
+        self.previous = classed(
             ipywidgets.Button(icon="chevron-left", tooltip="Previous layer"), "gradcam-previous"
         )
-        self.layer = _classed(ipywidgets.Dropdown(description="Layer"), "gradcam-layer")
-        self.next = _classed(ipywidgets.Button(icon="chevron-right", tooltip="Next layer"), "gradcam-next")
-        self.filter = _classed(
+        self.layer = classed(ipywidgets.Dropdown(description="Layer"), "gradcam-layer")
+        self.next = classed(ipywidgets.Button(icon="chevron-right", tooltip="Next layer"), "gradcam-next")
+        self.filter = classed(
             ipywidgets.Dropdown(description="Show", options=list(_FILTERS), value="all"), "gradcam-show"
         )
-        self.target = _classed(
+        self.target = classed(
             ipywidgets.Combobox(
                 description="Class", placeholder="type a class", continuous_update=False, ensure_option=False
             ),
             "gradcam-class",
         )
-        self.compare = _classed(
+        self.compare = classed(
             ipywidgets.Combobox(
                 description="Compare with", placeholder=NOTHING, continuous_update=False, ensure_option=False
             ),
             "gradcam-class",
         )
         self.compare.add_class("gradcam-compare")
-        self.alone = _classed(ipywidgets.Button(icon="times", tooltip="End the comparison"), "gradcam-alone")
+        self.alone = classed(ipywidgets.Button(icon="times", tooltip="End the comparison"), "gradcam-alone")
         self.alone.disabled = True
-        self.method = _classed(
+        self.method = classed(
             ipywidgets.Dropdown(description="Method", options=list(state.offer.methods), value=state.method),
             "gradcam-method",
         )
-        self.evidence = _classed(
+        self.evidence = classed(
             ipywidgets.ToggleButtons(
                 description="Evidence", options=list(EVIDENCE), value=state.evidence, tooltips=_EVIDENCE_WORDS
             ),
             "gradcam-evidence",
         )
-        self.colormap = _classed(
+        self.colormap = classed(
             ipywidgets.Dropdown(
                 description="Colour map",
                 options=list(state.offer.tables(state.evidence)),
@@ -253,15 +254,15 @@ class Controls:
             ),
             "gradcam-colormap",
         )
-        self.opacity = _classed(
+        self.opacity = classed(
             ipywidgets.FloatSlider(
                 description="Opacity", min=0, max=1, step=0.01, value=state.opacity, readout=False
             ),
             "gradcam-opacity",
         )
-        group = _classed(ipywidgets.HBox([self.previous, self.layer, self.next]), "gradcam-layer-group")
-        pair = _classed(ipywidgets.HBox([self.compare, self.alone]), "gradcam-pair")
-        self.box = _classed(
+        group = classed(ipywidgets.HBox([self.previous, self.layer, self.next]), "gradcam-layer-group")
+        pair = classed(ipywidgets.HBox([self.compare, self.alone]), "gradcam-pair")
+        self.box = classed(
             ipywidgets.HBox(
                 [
                     self.picture,
@@ -453,11 +454,6 @@ class Controls:
     def _on_opacity_value(self, change: Any) -> None:
         if not self._hands.showing:
             self._choose(opacity=change["new"])
-
-
-def _classed(widget: Any, name: str) -> Any:
-    widget.add_class(name)
-    return widget
 
 
 def _offered(options: Iterable[str]) -> tuple[str, ...]:

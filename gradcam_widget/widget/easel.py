@@ -17,7 +17,8 @@ from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import Painting, Picture
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import probabilities
-from gradcam_widget.widget.paint import Occluded, PaintPad, Progress
+from gradcam_widget.widget.occluding import Occluded, Progress
+from gradcam_widget.widget.paint import PaintPad
 from gradcam_widget.widget.pictures import unique
 from gradcam_widget.widget.words import classes_of, target_of
 

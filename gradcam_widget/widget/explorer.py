@@ -46,8 +46,8 @@ from gradcam_widget.widget.panels import (
     Panels,
     PanelShelf,
     checked_panels,
-    close_all,
 )
+from gradcam_widget.widget.parts import close_all
 from gradcam_widget.widget.picks import OF_LAYER, PICKS, Ground, checked
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
 from gradcam_widget.widget.pixels import encode_pixels

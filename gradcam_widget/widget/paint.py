@@ -3,113 +3,35 @@
 from __future__ import annotations
 
 import functools
-import io
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-import anywidget
-import ipycanvas  # type: ignore[import-untyped]  # it has no types
 import ipywidgets  # type: ignore[import-untyped]  # it has no types
 import numpy as np
 import traitlets
-from ipycanvas.canvas import _CanvasManager  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import Image
 
 from gradcam_widget.painting import FILLS, TOOLS, Box, Painting, Picture, Stroke
-from gradcam_widget.widget import view, wire
+from gradcam_widget.widget import wire
 from gradcam_widget.widget.latest import Latest
-from gradcam_widget.widget.panels import close_all
+from gradcam_widget.widget.occluding import Occluded, Occluder, Occluding
+from gradcam_widget.widget.pad_canvas import PadCanvas
+from gradcam_widget.widget.pad_controls import SHOWING, PadControls
+from gradcam_widget.widget.pad_view import PadView, changes
+from gradcam_widget.widget.parts import classed, close_all
 from gradcam_widget.widget.state import SettingError
 
-__all__ = ["Occluded", "Occluder", "PadView", "PaintPad", "changes"]
+__all__ = ["Occluded", "Occluder", "PaintPad"]
 
 _log = logging.getLogger("gradcam_widget")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-_SIDE = 448  # CSS pixels that the longer side may take, as the explorer's picture does
-_ROWS = 6  # classes in the table
-_WORDS = {
-    "grey": "grey",
-    "mean": "mean colour",
-    "blur": "blur",
-    "colour": "paint colour",
-    "original": "original (erase)",
-}
-_SHOWING = ("before", "after")
 
 Scores = Callable[[Picture], Mapping[str, float]]
 """Class labels and their probabilities for a picture, uint8 (H, W, 3)."""
-
-Progress = Callable[[int, int], bool]
-"""Called with (passes done, passes in all); False asks to stop."""
-
-
-@dataclass(frozen=True)
-class Occluded:
-    """An occlusion map, to be looked at.
-
-    Attributes:
-        picture: uint8 (H, W, 3), the map in colours.
-        sentences: what it says, one after the other.
-    """
-
-    picture: Picture
-    sentences: tuple[str, ...]
-
-
-class Occluder(Protocol):
-    """What makes occlusion maps for a pad."""
-
-    def passes(self) -> int:
-        """How many passes the map of the picture on show takes."""
-
-    def run(self, progress: Progress) -> Occluded | None:
-        """The map of the picture on show; None when it was asked to stop."""
-
-
-def changes(before: Mapping[str, float], after: Mapping[str, float], rows: int = _ROWS) -> list[dict[str, Any]]:
-    """What painting did to the scores: [{"label", "before", "after"}], at most ``rows``.
-
-    First the classes that were likeliest before, in that order, so that rows keep their places while one paints;
-    then, for a third of the rows, those that have become likeliest and are not among them.
-    """
-    by_before = sorted(before, key=lambda label: -before[label])
-    by_after = sorted(after, key=lambda label: -after[label])
-    kept = by_before[: rows - rows // 3]
-    labels = [*kept, *[label for label in by_after if label not in kept][: rows - len(kept)]]
-    return [
-        {"label": label, "before": float(before.get(label, 0)), "after": float(after.get(label, 0))}
-        for label in labels
-    ]
-
-
-class PadView(anywidget.AnyWidget):
-    """The pad's own view: the scores, the occlusion map, a notice; and it keeps the page's keys and wheel free.
-
-    Attributes:
-        canvas: {"label"}: how the canvas is called for those who do not see it.
-        scores: {"rows": [{"label", "before", "after"}], "explained": label}, or {} where there are none.
-        task: {"total", "done"}: passes of an occlusion map; ``done`` is None before they were asked for.
-        occlusion: {"data": PNG, "width", "height", "sentences"}, or {}.
-        notice: {"title", "message"}, or {}.
-
-    The view says {"type": "undo"}, {"type": "occlude"}, {"type": "cancel"}, and {"type": "ready", "complete"}.
-    """
-
-    _esm: ClassVar[str] = view.script(view.PAD_SCRIPTS)
-    _css: ClassVar[str] = view.style(view.PAD_STYLES)
-
-    canvas = traitlets.Dict().tag(sync=True)
-    scores = traitlets.Dict().tag(sync=True)
-    task = traitlets.Dict().tag(sync=True)
-    occlusion = traitlets.Dict().tag(sync=True)
-    notice = traitlets.Dict().tag(sync=True)
 
 
 def _guarded(method: _Method) -> _Method:
@@ -154,7 +76,7 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
     colour = traitlets.Any("#ffffff")
     size = traitlets.Any(24)
     soft = traitlets.Bool(False)
-    showing = traitlets.Enum(_SHOWING, "after")
+    showing = traitlets.Enum(SHOWING, "after")
     strokes = traitlets.Any(())
     before = traitlets.Dict(read_only=True)
     after = traitlets.Dict(read_only=True)
@@ -177,23 +99,19 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
     ) -> None:
         self._painting = picture if isinstance(picture, Painting) else Painting(picture)
         self._score: Scores | None = None
-        self._occluder: Occluder | None = None
         self._grey, self._name, self._explained = grey, name, ""
         self._lock = threading.RLock()  # of the painting and the canvas; never held while others are called
         self._listeners: list[Callable[[Painting, Picture], None]] = []
         self._scored: Painting | None = None  # whose original `before` belongs to
-        self._job = _Job()
         self._latest = Latest(self._follow)
 
-        # A manager of our own: what others draw, or fail to, in whichever thread, is no concern of this canvas.
-        self._manager = _CanvasManager(caching=True)
-        self._canvas = ipycanvas.Canvas(_canvas_manager=self._manager, width=1, height=1)
-        self._canvas.add_class("gradcam-paint")
+        self._canvas = PadCanvas()
         self._view = PadView()
         self._view.add_class("gradcam-pad-view")
-        self._controls = _Controls()
-        side = _classed(ipywidgets.VBox([*self._controls.rows, self._view]), "gradcam-pad-side")
-        body = _classed(ipywidgets.HBox([self._canvas, side]), "gradcam-pad-body")
+        self._occluding = Occluding(self._view, self._latest.wait, self._say)
+        self._controls = PadControls()
+        side = classed(ipywidgets.VBox([*self._controls.rows, self._view]), "gradcam-pad-side")
+        body = classed(ipywidgets.HBox([self._canvas, side]), "gradcam-pad-body")
         super().__init__([self._controls.head, body])
         self._closed = False
         self.add_class("gradcam-widget")
@@ -265,15 +183,17 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         with self._lock:
             self._painting.end()
             self._painting, self._name = painting, name
-            self._fit()
+            height, width = painting.original.shape[:2]
+            self._canvas.fit(height, width)
+            self._controls.fit(height, width)
             self._draw(painting.box)
         self._tell_strokes()
         self._latest.ask()
 
     def connect(self, scores: Scores | None, occluder: Occluder | None = None) -> None:
         """Say what computes scores and occlusion maps; both as in the class."""
-        self._score, self._occluder, self._scored = scores, occluder, None
-        self._offer_occlusion()
+        self._score, self._scored = scores, None
+        self._occluding.connect(occluder)
         self._latest.ask()
 
     def on_change(self, callback: Callable[[Painting, Picture], None]) -> None:
@@ -291,7 +211,7 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
 
     def occlusion(self) -> Occluded | None:
         """Compute the occlusion map of the picture on show, wait for it, and show it; None where there is none."""
-        return self._occlude() if self._job.begin() else None
+        return self._occluding.run() if self._occluding.begin() else None
 
     def explain(self, label: str) -> None:
         """Mark a class of the table as the one that is explained."""
@@ -301,23 +221,11 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
 
     def show_occlusion(self, occluded: Occluded | None) -> None:
         """Show an occlusion map, or none."""
-        if occluded is None:
-            self._view.occlusion = {}
-            return
-        buffer = io.BytesIO()
-        Image.fromarray(occluded.picture).save(buffer, "PNG")
-        height, width = occluded.picture.shape[:2]
-        self._view.occlusion = {
-            "data": buffer.getvalue(),
-            "width": width,
-            "height": height,
-            "sentences": [wire.shorten(sentence, 300) for sentence in occluded.sentences],
-        }
+        self._occluding.show(occluded)
 
     def cancel(self) -> None:
         """Stop computing an occlusion map; it ends with the batch that is under way."""
-        if self._job.drop():
-            self._offer_occlusion()
+        self._occluding.cancel()
 
     def close(self) -> None:
         """Close the pad with all its parts."""
@@ -325,50 +233,21 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
             return
         self._closed = True
         self._latest.stop()
-        self._job.drop()
+        self._occluding.close()
         for child in self.children:
             close_all(child)
-        self._manager.close()
         for part in (self.style, self.layout) if self.has_trait("style") else (self.layout,):
             part.close()
         super().close()
 
     # -- the canvas --------------------------------------------------------------------------------------------
 
-    def _fit(self) -> None:
-        """Give the canvas the picture's pixels, and a whole number of CSS pixels for each where there is room."""
-        height, width = self._painting.original.shape[:2]
-        longest = max(height, width)
-        factor = _SIDE // longest if longest <= _SIDE else _SIDE / longest
-        with self._canvas.hold_sync():
-            self._canvas.width, self._canvas.height = width, height
-        self._canvas.layout.width = f"{round(width * factor)}px"
-        self._canvas.layout.height = f"{round(height * factor)}px"
-        self._controls.fit(height, width)
-
     def _draw(self, box: Box) -> None:
-        """Send a part of the picture on show to the canvas. Its pixels are ready before a command is given."""
+        """Send a part of the picture on show to the canvas; the lock is held."""
         x0, y0, x1, y1 = box
-        if x0 >= x1 or y0 >= y1:
-            return
-        part = self._painting.part(box) if self.showing == "after" else self.original[y0:y1, x0:x1]
-        rgba = np.dstack([part, np.full(part.shape[:2], 255, np.uint8)])
-        with self._batch():
-            self._canvas.put_image_data(rgba, x0, y0)
-
-    @contextmanager
-    def _batch(self) -> Iterator[None]:
-        """Commands inside go out together, and none of them stays behind where one of them fails.
-
-        Each batch begins by naming its canvas: a page that was loaded again has forgotten it.
-        """
-        with self._lock:
-            self._manager._current_canvas = None
-            try:
-                yield
-                self._manager.flush()
-            finally:
-                self._manager._commands_cache, self._manager._buffers_cache = [], []
+        if x0 < x1 and y0 < y1:
+            shown = self._painting.part(box) if self.showing == "after" else self.original[y0:y1, x0:x1]
+            self._canvas.put(shown, x0, y0)
 
     @_guarded
     def _on_canvas_ready(self) -> None:
@@ -503,7 +382,7 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         rows = [row | {"label": wire.shorten(row["label"])} for row in changes(before, after)]
         self._view.scores = {"rows": rows, "explained": self._explained}
         if self._view.task.get("done") is None:
-            self._offer_occlusion()
+            self._occluding.offer()
 
     def _say(self, error: Exception) -> None:
         """Show an error where the user looks, and log it."""
@@ -514,40 +393,6 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
             "That is not possible" if isinstance(error, ValueError) else f"{type(error).__name__} while painting"
         )
         self._view.notice = {"title": title, "message": wire.shorten(str(error) or "see the log", 600)}
-
-    def _offer_occlusion(self) -> None:
-        """Offer an occlusion map with what it costs."""
-        task: dict[str, Any] = {}
-        if self._occluder is not None and not self._closed:
-            task = {"total": self._occluder.passes(), "done": None}
-        if task != self._view.task:
-            self._view.task = task
-
-    def _occlude(self) -> Occluded | None:
-        """Compute and show an occlusion map; its job has begun."""
-        job, occluder = self._job.number, self._occluder
-        occluded = None
-        try:
-            if occluder is not None:
-                total = occluder.passes()
-                self._view.task = {"total": total, "done": 0}
-                self._latest.wait()
-                occluded = occluder.run(lambda done, total: self._tell(job, done, total))
-                if occluded is not None and self._job.goes_on(job):
-                    self.show_occlusion(occluded)
-        except Exception as error:
-            self._say(error)
-        finally:
-            if self._job.drop(job):
-                self._offer_occlusion()
-        return occluded
-
-    def _tell(self, job: int, done: int, total: int) -> bool:
-        """Show how far an occlusion map is; whether it shall go on."""
-        if not self._job.goes_on(job):
-            return False
-        self._view.task = {"total": total, "done": done}
-        return True
 
     # -- what comes in -----------------------------------------------------------------------------------------
 
@@ -616,8 +461,8 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
             self.undo()
         elif kind == "cancel":
             self.cancel()
-        elif kind == "occlude" and self._job.begin():
-            threading.Thread(target=self._occlude, name="gradcam_widget occlusion", daemon=True).start()
+        elif kind == "occlude" and self._occluding.begin():
+            threading.Thread(target=self._occluding.run, name="gradcam_widget occlusion", daemon=True).start()
         elif kind == "ready" and isinstance(content, Mapping) and not content.get("complete", True):
             # Some front ends lose the binary parts of a view's first state.
             self._view.send_state(["canvas", "scores", "task", "occlusion", "notice"])
@@ -625,109 +470,3 @@ class PaintPad(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("This PaintPad is closed; make a new one")
-
-
-class _Job:
-    """The one occlusion map that may be computed at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running = False
-        self.number = 0
-
-    def begin(self) -> bool:
-        """Whether it may begin: nothing else is running."""
-        with self._lock:
-            if self._running:
-                return False
-            self._running, self.number = True, self.number + 1
-            return True
-
-    def goes_on(self, number: int) -> bool:
-        with self._lock:
-            return self._running and self.number == number
-
-    def drop(self, number: int | None = None) -> bool:
-        """Forget it, or only that of this number; whether there was one."""
-        with self._lock:
-            if not self._running or number not in (None, self.number):
-                return False
-            self._running = False
-            return True
-
-
-class _Controls:
-    """The pad's controls. They say what the user sets; the pad listens.
-
-    Attributes:
-        settings: by the name of the pad's trait that each of them sets.
-    """
-
-    def __init__(self) -> None:
-        title = _classed(ipywidgets.Label("Paint"), "gradcam-pad-title")
-        showing = ipywidgets.ToggleButtons(
-            description="Show", options=list(_SHOWING), tooltips=["the original picture", "the painted picture"]
-        )
-        tool = ipywidgets.ToggleButtons(
-            description="Tool",
-            options=list(TOOLS),
-            tooltips=["paint along a line", "drag a rectangle, or give it in numbers"],
-        )
-        fill = ipywidgets.Dropdown(description="Fill", options=[(_WORDS[name], name) for name in FILLS])
-        colour = ipywidgets.ColorPicker(description="Colour", concise=True)
-        size = ipywidgets.IntSlider(description="Size", min=1, max=96, readout=True)
-        self.settings = {
-            "showing": showing,
-            "tool": tool,
-            "fill": _classed(fill, "gradcam-fill"),
-            "colour": _classed(colour, "gradcam-colour"),
-            "size": _classed(size, "gradcam-size"),
-        }
-        self.undo = _classed(ipywidgets.Button(description="Undo", tooltip="Undo"), "gradcam-words")
-        self.reset = _classed(ipywidgets.Button(description="Reset", tooltip="Reset"), "gradcam-words")
-        self._fields = [
-            _classed(ipywidgets.BoundedIntText(description=name, min=low, max=1), "gradcam-number")
-            for name, low in (("x", 0), ("y", 0), ("width", 1), ("height", 1))
-        ]
-        self.apply = _classed(
-            ipywidgets.Button(description="Fill rectangle", tooltip="Fill rectangle"), "gradcam-words"
-        )
-        self.head = _classed(_row(title, showing), "gradcam-pad-head")
-        rectangle = _classed(ipywidgets.HBox([*self._fields, self.apply]), "gradcam-pad-rectangle")
-        self.rows = (_row(tool, fill, colour, size), _row(rectangle, self.undo, self.reset))
-
-    @property
-    def rectangle(self) -> tuple[int, int, int, int]:
-        """x, y, width and height as given in numbers."""
-        x, y, width, height = (int(field.value) for field in self._fields)
-        return x, y, width, height
-
-    def fit(self, height: int, width: int) -> None:
-        """Let the fields reach over a picture of this size; at first they hold its middle."""
-        size = self.settings["size"]
-        size.max = max(2, min(height, width) // 2, size.value)
-        first = self._fields[0].max == 1
-        for field, most in zip(self._fields, (width - 1, height - 1, width, height), strict=True):
-            field.max = max(most, field.min)
-        if first:
-            for field, value in zip(
-                self._fields, (width // 3, height // 3, max(1, width // 3), max(1, height // 3)), strict=True
-            ):
-                field.value = value
-
-    def show_rectangle(self, stroke: Stroke, height: int, width: int) -> None:
-        """Show the numbers of a rectangle that was painted."""
-        painting = Painting(np.zeros((height, width), np.uint8))
-        x0, y0, x1, y1 = painting.add(stroke)
-        if x0 < x1:
-            for field, value in zip(self._fields, (x0, y0, x1 - x0, y1 - y0), strict=True):
-                field.value = value
-
-
-def _row(*controls: ipywidgets.Widget) -> ipywidgets.Widget:
-    return _classed(ipywidgets.HBox(list(controls)), "gradcam-controls")
-
-
-def _classed(widget: Any, name: str) -> Any:
-    widget.add_class(name)
-    return widget

@@ -11,9 +11,10 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped]  # it has no types
 import traitlets
 
+from gradcam_widget.widget.parts import close_all
 from gradcam_widget.widget.state import SettingError, nearest
 
-__all__ = ["DEFAULT_PANELS", "PANELS", "Builder", "Panel", "PanelShelf", "Panels", "checked_panels", "close_all"]
+__all__ = ["DEFAULT_PANELS", "PANELS", "Builder", "Panel", "PanelShelf", "Panels", "checked_panels"]
 
 _log = logging.getLogger("gradcam_widget")
 
@@ -144,17 +145,6 @@ class PanelShelf:
 def title_of(build: Builder) -> str:
     """How a panel of a user's own is called: by its function."""
     return getattr(build, "__qualname__", type(build).__qualname__)
-
-
-def close_all(widget: ipywidgets.Widget) -> None:
-    """Close a widget with all that it contains, its layouts and styles too; containers do not by themselves."""
-    for child in getattr(widget, "children", ()):
-        close_all(child)
-    for name in ("style", "layout"):
-        part = getattr(widget, name, None)
-        if isinstance(part, ipywidgets.Widget):
-            part.close()
-    widget.close()
 
 
 def _content(build: Builder, explorer: Any) -> ipywidgets.Widget:

@@ -20,7 +20,9 @@ from messages import browser_says, browser_sets, choose, click
 from PIL import Image
 
 from gradcam_widget.painting import Painting, Stroke
-from gradcam_widget.widget.paint import Occluded, PaintPad, changes
+from gradcam_widget.widget.occluding import Occluded
+from gradcam_widget.widget.pad_view import changes
+from gradcam_widget.widget.paint import PaintPad
 
 PATIENCE = 20
 
