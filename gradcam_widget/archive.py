@@ -6,14 +6,13 @@ says what was explained and how; `replay` computes the same again. Nothing in it
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
 import platform
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -32,36 +31,22 @@ from gradcam_widget.layers import nearest_names
 from gradcam_widget.methods import METHODS, find_method
 from gradcam_widget.perturbation import Progress
 from gradcam_widget.smoothing import Smoothing
-from gradcam_widget.targets import (
-    BinaryLogit,
-    ClassLogit,
-    ClassLogProbability,
-    ClassProbability,
-    Contrast,
-    Counterfactual,
-    Finer,
-    Region,
-    Similarity,
-    Target,
-    name_target,
-)
+from gradcam_widget.targets import ClassLogit, Finer, Target, name_target
+from gradcam_widget.written_targets import OwnTargetError, read_target, write_target
 
 __all__ = [
-    "TARGETS",
+    "asked_target",
     "encode_archive",
     "manifest_of",
     "read_manifest",
-    "read_target",
     "replay",
     "tensor_hash",
     "weights_hash",
-    "write_target",
 ]
 
 FORMAT = "gradcam_widget manifest"
 _VERSION = 1
 _MOST_BYTES = 64_000_000  # of a manifest: a mask of a region may be large, a file that claims more is none of ours
-_NESTED = 8  # targets within targets
 
 
 def manifest_of(
@@ -83,9 +68,6 @@ def manifest_of(
         channels_off: channels that were left out on show; the numbers are those of all channels.
         name: of the picture.
     """
-    target = explanation.target
-    if METHODS[explanation.method].target is not None and isinstance(target, Finer):
-        target = ClassLogit(target.index, target.name)  # the method makes its own target of it
     weight = next(iter(engine.model.parameters()), None)
     model = type(engine.model)
     inputs = _inputs(engine, image)
@@ -110,7 +92,7 @@ def manifest_of(
             "kind": explanation.layer.kind,
             "shape": list(explanation.layer.shape),
         },
-        "target": write_target(target) | {"label": name_target(explanation.target)},
+        "target": write_target(asked_target(explanation)) | {"label": name_target(explanation.target)},
         "method": {
             "name": explanation.method,
             "smooth": None if explanation.smooth is None else asdict(explanation.smooth),
@@ -126,6 +108,14 @@ def manifest_of(
             "python": platform.python_version(),
         },
     }
+
+
+def asked_target(explanation: Explanation) -> Target:
+    """The target that was asked for, of which the method may have made another."""
+    target = explanation.target
+    if METHODS[explanation.method].target is not None and isinstance(target, Finer):
+        return ClassLogit(target.index, target.name)
+    return target
 
 
 def encode_archive(
@@ -263,115 +253,6 @@ def weights_hash(model: nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-# -- targets ---------------------------------------------------------------------------------------------------
-
-
-def write_target(target: Target) -> dict[str, Any]:
-    """A target as plain JSON values; {"kind": "own"} for a function of the user's."""
-    write = {kind: pair[0] for kind, pair in TARGETS.items()}.get(type(target).__name__)
-    known = type(target).__module__ == _HOME
-    return {"kind": type(target).__name__} | write(target) if write and known else {"kind": "own"}
-
-
-def read_target(written: object, depth: int = 0) -> Target:
-    """The target that `write_target` wrote.
-
-    Raises:
-        ValueError: for one of the user's own, and for what is no target.
-    """
-    kind = written.get("kind") if isinstance(written, Mapping) else None
-    if kind == "own":
-        raise _OwnTargetError("target: the manifest holds only its name, because it was a function of yours")
-    if not isinstance(written, Mapping) or kind not in TARGETS or depth > _NESTED:
-        raise ValueError(f"manifest: its target is of an unknown kind, {kind!r}; the file may be damaged")
-    try:
-        return TARGETS[kind][1](written, depth)
-    except _OwnTargetError:
-        raise
-    except (KeyError, TypeError, AttributeError, OverflowError, ValueError, zlib.error, RuntimeError) as error:
-        raise ValueError(f"manifest: its target, a {kind}, cannot be read: {error}") from error
-
-
-class _OwnTargetError(ValueError):
-    """A target, or a part of it, is a function of the user's."""
-
-
-_HOME = ClassLogit.__module__
-
-
-def _class(written: Mapping[str, Any]) -> tuple[int, str | None]:
-    index, name = written["index"], written.get("name")
-    if not isinstance(index, int) or isinstance(index, bool) or not (name is None or isinstance(name, str)):
-        raise TypeError("a class is an int and a name")
-    return index, name
-
-
-def _write_class(target: Any) -> dict[str, Any]:
-    return {"index": target.index, "name": target.name}
-
-
-def _write_region(target: Any) -> dict[str, Any]:
-    if target.mask is None:
-        return _write_class(target) | {"mask": None}
-    packed = zlib.compress(np.packbits(target.mask.numpy()).tobytes(), 9)
-    mask = {"shape": list(target.mask.shape), "bits": base64.b64encode(packed).decode("ascii")}
-    return _write_class(target) | {"mask": mask}
-
-
-def _read_region(written: Mapping[str, Any]) -> Region:
-    index, name = _class(written)
-    if (mask := written["mask"]) is None:
-        return Region(index, None, name)
-    height, width = (int(length) for length in mask["shape"])
-    count = height * width
-    if not 0 < count < 8 * _MOST_BYTES:
-        raise TypeError(f"its mask has {count} pixels")
-    packed = zlib.decompressobj().decompress(base64.b64decode(mask["bits"]), -(-count // 8))
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=count)
-    if bits.size != count:
-        raise TypeError("its mask is cut short")
-    return Region(index, torch.from_numpy(bits.reshape(height, width).astype(bool)), name)
-
-
-def _read_similarity(written: Mapping[str, Any]) -> Similarity:
-    data = np.frombuffer(base64.b64decode(written["embedding"]), "<f4").astype(np.float32)
-    return Similarity(torch.from_numpy(data))
-
-
-_Writer = Callable[[Any], dict[str, Any]]
-_Reader = Callable[[Mapping[str, Any], int], Target]
-
-TARGETS: dict[str, tuple[_Writer, _Reader]] = {
-    "ClassLogit": (_write_class, lambda it, depth: ClassLogit(*_class(it))),
-    "ClassProbability": (_write_class, lambda it, depth: ClassProbability(*_class(it))),
-    "ClassLogProbability": (_write_class, lambda it, depth: ClassLogProbability(*_class(it))),
-    "BinaryLogit": (
-        lambda target: {"positive": bool(target.positive)},
-        lambda it, depth: BinaryLogit(bool(it["positive"])),
-    ),
-    "Finer": (
-        lambda target: _write_class(target) | {"against": list(target.against), "gamma": target.gamma},
-        lambda it, depth: Finer(
-            _class(it)[0], tuple(int(index) for index in it["against"]), float(it["gamma"]), _class(it)[1]
-        ),
-    ),
-    "Region": (_write_region, lambda it, depth: _read_region(it)),
-    "Similarity": (
-        lambda target: {"embedding": base64.b64encode(target.embedding.numpy().astype("<f4").tobytes()).decode()},
-        lambda it, depth: _read_similarity(it),
-    ),
-    "Contrast": (
-        lambda target: {"first": write_target(target.first), "second": write_target(target.second)},
-        lambda it, depth: Contrast(read_target(it["first"], depth + 1), read_target(it["second"], depth + 1)),
-    ),
-    "Counterfactual": (
-        lambda target: {"target": write_target(target.target)},
-        lambda it, depth: Counterfactual(read_target(it["target"], depth + 1)),
-    ),
-}
-"""The targets that a manifest can hold: how each is written as plain JSON values, and read again."""
-
-
 # -- what is in a manifest -------------------------------------------------------------------------------------
 
 
@@ -420,7 +301,7 @@ def _wanted(manifest: Mapping[str, Any], engine: GradCAM, target: object) -> obj
     written = manifest["target"]
     try:
         known = read_target(written)
-    except _OwnTargetError as error:
+    except OwnTargetError as error:
         if target is None:
             raise ValueError(
                 f"{error}, {written.get('label')!r}; give it again: replay(..., target=...)"

@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradcam_widget.archive import TARGETS, write_target
+from gradcam_widget.archive import asked_target
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.methods import METHODS
-from gradcam_widget.targets import (
-    BinaryLogit,
-    ClassLogit,
-    ClassLogProbability,
-    ClassProbability,
-    Contrast,
-    Counterfactual,
-    Finer,
-    Region,
-    Similarity,
-    Target,
-    name_target,
-)
+from gradcam_widget.targets import Target, name_target
+from gradcam_widget.written_targets import TARGETS, code_of, parts_of, write_target
 
 __all__ = ["Recipe"]
 
@@ -119,30 +108,17 @@ class Recipe:
         return [f"{name} = {of}.heatmap()  # (H, W) in [0, 1]"]
 
     def _code(self, explanation: Explanation) -> str:
-        return _code(_asked(explanation), self._own())
+        own = self._own()
+        return code_of(asked_target(explanation), lambda target: _variable(own.index(target)))
 
     def _own(self) -> list[Target]:
         """Functions of the user's among the targets, in the order of their variables."""
         found: list[Target] = []
         for explanation in (self.explanation, self.second):
-            for part in () if explanation is None else _parts(_asked(explanation)):
+            for part in () if explanation is None else parts_of(asked_target(explanation)):
                 if write_target(part)["kind"] == "own" and part not in found:
                     found.append(part)
         return found
-
-
-def _asked(explanation: Explanation) -> Target:
-    target = explanation.target
-    if METHODS[explanation.method].target is not None and isinstance(target, Finer):
-        return ClassLogit(target.index, target.name)  # the method makes its own target of it
-    return target
-
-
-def _parts(target: Target) -> list[Target]:
-    """A target with those that it is made of."""
-    if isinstance(target, Contrast):
-        return [target, *_parts(target.first), *_parts(target.second)]
-    return [target, *_parts(target.target)] if isinstance(target, Counterfactual) else [target]
 
 
 def _variable(number: int) -> str:
@@ -152,33 +128,6 @@ def _variable(number: int) -> str:
 def _scaled(name: str, cam: str, of: str, limit: float | None) -> list[str]:
     divisor = repr(float(limit)) if limit is not None else f"({cam}.abs().max() or 1)"
     return [f"{name} = upsample({cam}[None], {of}.picture)[0] / {divisor}"]
-
-
-def _code(target: Target, own: Sequence[Target], *, inside: bool = False) -> str:
-    """A target as code. Within another one a class is an object, too."""
-    kind = write_target(target)["kind"]
-    if kind == "own":
-        return _variable(own.index(target))
-    if isinstance(target, ClassLogit):
-        return f"ClassLogit({int(target.index)})" if inside else repr(int(target.index))
-    if isinstance(target, (ClassProbability, ClassLogProbability)):
-        return f"{kind}({int(target.index)})"
-    if isinstance(target, BinaryLogit):
-        return f"BinaryLogit({bool(target.positive)})"
-    if isinstance(target, Finer):
-        against = tuple(int(index) for index in target.against)
-        return f"Finer({int(target.index)}, {against!r}, {float(target.gamma)!r})"
-    if isinstance(target, Region):
-        mask = "" if target.mask is None else f", torch.tensor({target.mask.int().tolist()!r})"
-        return f"Region({int(target.index)}{mask})"
-    if isinstance(target, Similarity):
-        return f"Similarity(torch.tensor({target.embedding.tolist()!r}))"
-    parts: tuple[Target, ...] = ()
-    if isinstance(target, Contrast):
-        parts = (target.first, target.second)
-    elif isinstance(target, Counterfactual):
-        parts = (target.target,)
-    return f"{kind}({', '.join(_code(part, own, inside=True) for part in parts)})"
 
 
 def _comment(words: str) -> str:

@@ -17,14 +17,11 @@ from torch import nn
 import gradcam_widget
 from gradcam_widget import GradCAM, replay
 from gradcam_widget.archive import (
-    TARGETS,
     encode_archive,
     manifest_of,
     read_manifest,
-    read_target,
     tensor_hash,
     weights_hash,
-    write_target,
 )
 from gradcam_widget.comparison import compare_targets
 from gradcam_widget.smoothing import Smoothing
@@ -39,6 +36,7 @@ from gradcam_widget.targets import (
     Region,
     Similarity,
 )
+from gradcam_widget.written_targets import TARGETS, read_target, write_target
 
 from .nets import plain
 

@@ -94,6 +94,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "dissection": ("channel_names", "reading"),
     "neurons": ("cache", "channel_names", "dissection", "engine", "perturbation", "strongest", "survey"),
     # what lasts
+    "written_targets": ("targets",),
     "archive": (
         "__init__",
         "comparison",
@@ -104,6 +105,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "perturbation",
         "smoothing",
         "targets",
+        "written_targets",
     ),
     # is the map true?
     "evaluate.drawing": ("cell_output", "render"),
@@ -255,7 +257,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.state",
         "widget.words",
     ),
-    "widget.recipe": ("archive", "explanation", "methods", "targets"),
+    "widget.recipe": ("archive", "explanation", "methods", "targets", "written_targets"),
     "widget.export": (
         "archive",
         "captions",
