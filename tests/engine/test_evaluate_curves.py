@@ -174,7 +174,7 @@ def test_others_are_answered_between_the_batches():
 
         thread = threading.Thread(target=lambda: answers.append(cam.explain(picture, 2).score))
         thread.start()
-        thread.join(20)
+        thread.join(60)
 
     deletion_insertion(cam, picture, 1, steps=4, references=1, progress=ask_from_another_thread)
     assert len(answers) == 4

@@ -2,59 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import traitlets
 from messages import browser_says, browser_sets, counted, decode
-from torch import Tensor, nn
+from tiny import Tiny, red_left
 
 from gradcam_widget.widget.class_channels import strongest
 from gradcam_widget.widget.explorer import GradCAMWidget
 
 
-class Three(nn.Module):
-    """Three channels, the inputs themselves, at "pool" (2 x 2 cells); logits W @ mean, so alpha is W[c] / 4."""
+class Three(Tiny):
+    """The three inputs. Their means in `red_left` are (0.5, 0.25, 0), so the logits are (2, 1, -1.5, 0.5)."""
 
     class_names = ("cat", "dog", "crane", "owl")
     W = ((4.0, 0.0, 8.0), (0.0, 4.0, -8.0), (-4.0, 2.0, 0.4), (1.0, 0.0, 0.0))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = nn.AvgPool2d(2)
-        self.conv = nn.Conv2d(3, 3, 1, bias=False)
-        self.head = nn.Linear(3, 4, bias=False)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
-            self.head.weight.copy_(torch.tensor(self.W))
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.conv(x)).mean((2, 3)))
-
-
-def picture() -> Tensor:
-    """The means of the channels are (0.5, 0.25, 0): the logits are (2, 1, -1.5, 0.5)."""
-    image = torch.zeros(3, 4, 4)
-    image[0, :, :2] = 1
-    image[1] = 0.25
-    return image
-
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(**arguments: Any) -> GradCAMWidget:
-        made.append(GradCAMWidget(Three(), picture(), layer="pool", **arguments))
-        return made[-1]
+        return explore(Three(), red_left(), layer="pool", **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
+    return build
 
 
 def tables(widget: GradCAMWidget, sent: list[Any]) -> list[set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import pytest
 import torch
 import traitlets
 from messages import browser_says, browser_sets, click, counted, decode
-from torch import Tensor, nn
+from tiny import Tiny, red_left
+from torch import nn
 
 from gradcam_widget.comparison import terms_of
 from gradcam_widget.engine import GradCAM
@@ -25,53 +26,12 @@ from gradcam_widget.widget.explorer import GradCAMWidget
 from gradcam_widget.widget.labels import true_classes
 
 
-class Two(nn.Module):
-    """Two channels, the red and the green input, pooled to 2 x 2 cells; logits W @ mean over the cells.
-
-    So alpha at "pool" is W[c] / 4, and the map of class c is (W[c] / 4) @ (red, green).
-    """
-
-    class_names = ("cat", "dog", "crane")
-    W = ((4.0, 0.0), (0.0, 4.0), (-4.0, 2.0))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 2, 1, bias=False)
-        self.pool = nn.AvgPool2d(2)
-        self.head = nn.Linear(2, 3, bias=False)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).view(2, 3, 1, 1))
-            self.head.weight.copy_(torch.tensor(self.W))
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.conv(x)).mean((2, 3)))
-
-
-def red_left() -> Tensor:
-    """Red 1 in the left half, green 0.25 everywhere: the cells are red [[1, 0], [1, 0]], green 0.25."""
-    image = torch.zeros(3, 4, 4)
-    image[0, :, :2] = 1
-    image[1] = 0.25
-    return image
-
-
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(**arguments: Any) -> GradCAMWidget:
-        made.append(GradCAMWidget(Two(), {"red": red_left(), "green": red_left().flip(0)}, **arguments))
-        return made[-1]
+        return explore(Tiny(), {"red": red_left(), "green": red_left().flip(0)}, **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
-
-
-@pytest.fixture
-def widget(make: Callable[..., GradCAMWidget]) -> GradCAMWidget:
-    return make()
+    return build
 
 
 def scenes(widget: GradCAMWidget, sent: list[Any]) -> list[Any]:
@@ -258,7 +218,7 @@ def test_wrong_labels_are_refused_in_words(labels: object, error: type[Exception
 
 
 def test_a_true_class_that_the_model_lacks_is_said(make: Callable[..., GradCAMWidget]) -> None:
-    model = Two()
+    model = Tiny()
     model.class_names = None
     widget = GradCAMWidget(model, red_left(), labels=9)
     assert (

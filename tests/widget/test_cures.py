@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,16 +46,11 @@ def picture(red: float, green: float) -> Tensor:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(model: Any = None, image: Any = None, **arguments: Any) -> GradCAMWidget:
-        made.append(GradCAMWidget(model or Signs(), picture(1, 0) if image is None else image, **arguments))
-        return made[-1]
+        return explore(model or Signs(), picture(1, 0) if image is None else image, **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
+    return build
 
 
 def offered(widget: GradCAMWidget) -> list[str]:

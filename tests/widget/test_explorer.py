@@ -7,7 +7,6 @@ import logging
 import math
 import sys
 import threading
-import time
 import types
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,7 +21,9 @@ import torch
 import traitlets
 from ipywidgets.widgets import widget as ipywidgets_widget
 from messages import browser_says, browser_sets, choose, click, counted, decode
+from patience import PATIENCE, eventually
 from PIL import Image
+from tiny import Four, green_right, red_left
 from torch import Tensor, nn
 
 from gradcam_widget.engine import GradCAM
@@ -32,62 +33,13 @@ from gradcam_widget.widget import explorer, pictures
 from gradcam_widget.widget.explorer import GradCAMWidget, coverage
 
 
-class Tiny(nn.Module):
-    """conv (1x1, 3 -> 2 channels), pool (2x2), then global average pooling and a linear head to 3 classes.
-
-    The weights are set by hand: channel 0 is the red input, channel 1 is the green one, and
-    logits = W @ mean over the cells, so that alpha at "pool" is W[c] / Z with Z = 4 cells.
-    """
-
-    class_names = ("cat", "dog", "crane", "crane")
-    W = ((4.0, 0.0), (0.0, 4.0), (-1.0, -1.0), (0.5, 0.25))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 2, 1, bias=False)
-        self.pool = nn.AvgPool2d(2)
-        self.unused = nn.Conv2d(3, 1, 1)
-        self.head = nn.Linear(2, 4, bias=False)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).view(2, 3, 1, 1))
-            self.head.weight.copy_(torch.tensor(self.W))
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.conv(x)).mean((2, 3)))
-
-
-def red_left(size: int = 4) -> Tensor:
-    """Red in the left half, a little green everywhere."""
-    image = torch.zeros(3, size, size)
-    image[0, :, : size // 2] = 1
-    image[1] = 0.25
-    return image
-
-
-def green_right(size: int = 4) -> Tensor:
-    image = torch.zeros(3, size, size)
-    image[1, :, size // 2 :] = 1
-    return image
-
-
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(model: Any = None, images: Any = None, **arguments: Any) -> GradCAMWidget:
         images = {"red": red_left(), "green": green_right()} if images is None else images
-        made.append(GradCAMWidget(Tiny() if model is None else model, images, **arguments))
-        return made[-1]
+        return explore(Four() if model is None else model, images, **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
-
-
-@pytest.fixture
-def widget(make: Callable[..., GradCAMWidget]) -> GradCAMWidget:
-    return make()
+    return build
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------
@@ -378,7 +330,7 @@ def test_a_ready_engine_is_used_and_left_open(make: Callable[..., GradCAMWidget]
         def close(self) -> None:
             self.closed = True
 
-    engine = Watched(Tiny())
+    engine = Watched(Four())
     widget = make(engine)
     assert widget.engine is engine
     widget.close()
@@ -391,7 +343,7 @@ def test_a_ready_engine_is_used_and_left_open(make: Callable[..., GradCAMWidget]
     ("arguments", "error", "message"),
     [
         ({"model": "resnet18"}, TypeError, "model: expected a torch.nn.Module; got str"),
-        ({"model": Tiny}, TypeError, "model: expected a torch.nn.Module; got the class Tiny"),
+        ({"model": Four}, TypeError, "model: expected a torch.nn.Module; got the class Four"),
         ({"images": []}, ValueError, "images: expected at least one picture; got none"),
         ({"images": {}}, ValueError, "images: expected at least one picture; got none"),
         ({"images": [3]}, TypeError, "images: expected a picture, .* got int"),
@@ -413,7 +365,7 @@ def test_bad_arguments_raise_and_leave_nothing_behind(
 ) -> None:
     before = set(ipywidgets_widget._instances)
     with pytest.raises(error, match=message):
-        GradCAMWidget(**{"model": Tiny(), "images": red_left()} | arguments)
+        GradCAMWidget(**{"model": Four(), "images": red_left()} | arguments)
     assert set(ipywidgets_widget._instances) == before
 
 
@@ -437,8 +389,8 @@ def test_pictures_of_all_kinds_and_their_names(make: Callable[..., GradCAMWidget
     assert make(images=batch)._controls.picture._options_labels == ("picture 1", "picture 2")
 
 
-class Binary(Tiny):
-    """Only the first logit of Tiny: 4 times the mean of red; and with ``minus`` its negative."""
+class Binary(Four):
+    """Only the first logit of Four: 4 times the mean of red; and with ``minus`` its negative."""
 
     class_names: Any = None
     minus = False
@@ -449,7 +401,7 @@ class Binary(Tiny):
 
 
 def test_models_without_names(make: Callable[..., GradCAMWidget]) -> None:
-    class Nameless(Tiny):
+    class Nameless(Four):
         class_names: Any = None
 
     widget = make(Nameless())
@@ -682,7 +634,7 @@ def test_every_method_is_in_the_list_and_gives_a_map_or_a_reason(widget: GradCAM
             choose(widget._controls.method, name)
         assert widget.method == name
         assert others(widget, sent) == []
-        # Tiny takes its mean over the cells without a module for it, and it has no ReLU.
+        # Four takes its mean over the cells without a module for it, and it has no ReLU.
         said = {"CAM": "global average pooling", "GuidedGradCAM": "has none", "GuidedBackprop": "has none"}
         answer = "task" if METHODS[name].many_passes else "notice" if name in said else "scene"
         same = name == "GuidedBackprop"  # the words for GuidedGradCAM are there already
@@ -735,8 +687,8 @@ def test_many_passes_can_be_run_from_python(make: Callable[..., GradCAMWidget]) 
     assert widget._canvas.revision == 1
 
 
-class Wide(Tiny):
-    """Tiny with 64 channels before the pool, and a gate that each forward pass waits at."""
+class Wide(Four):
+    """Four with 64 channels before the pool, and a gate that each forward pass waits at."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -748,7 +700,7 @@ class Wide(Tiny):
 
     def forward(self, x: Tensor) -> Tensor:
         self.waiting.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE)
         return self.head(self.pool(self.wide(self.conv(x))).mean((2, 3)))
 
 
@@ -761,7 +713,7 @@ def halted(make: Callable[..., GradCAMWidget]) -> Iterator[tuple[GradCAMWidget, 
     model.gate.clear()
     model.waiting.clear()
     browser_says(widget._canvas, type="compute")
-    assert model.waiting.wait(10)
+    assert model.waiting.wait(PATIENCE)
     yield widget, model
     model.gate.set()
 
@@ -773,7 +725,7 @@ def test_a_cancel_is_answered_while_a_batch_is_still_running(halted: tuple[GradC
     browser_says(widget._canvas, type="cancel")
     assert (widget._canvas.task["done"], widget._canvas.task["total"]) == (None, 64)
     model.gate.set()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert (widget._canvas.task["done"], widget.explanation, widget._canvas.notice) == (None, None, {})
     widget.compute()
     assert (widget.explanation.method, widget._canvas.task) == ("ScoreCAM", {})
@@ -784,7 +736,7 @@ def test_another_choice_ends_the_passes_and_is_answered(halted: tuple[GradCAMWid
     thread = widget._job.thread
     threading.Timer(0.1, model.gate.set).start()
     widget.set(method="GradCAM", layer="conv")
-    thread.join(10)
+    thread.join(PATIENCE)
     assert (widget.explanation.method, widget.explanation.layer.name) == ("GradCAM", "conv")
     assert (widget._canvas.task, widget._canvas.notice, widget._job) == ({}, {}, None)
 
@@ -828,7 +780,7 @@ def test_passes_that_fail_are_told_and_left_behind(
 # -- errors in words -------------------------------------------------------------------------------------------
 
 
-class Moody(Tiny):
+class Moody(Four):
     """Raises what it is told to."""
 
     error: BaseException | None = None
@@ -938,7 +890,7 @@ def test_a_model_without_feature_maps_says_so(make: Callable[..., GradCAMWidget]
 
 
 def test_a_layer_that_the_new_picture_does_not_have_is_an_error(make: Callable[..., GradCAMWidget]) -> None:
-    class Choosy(Tiny):
+    class Choosy(Four):
         def forward(self, x: Tensor) -> Tensor:
             maps = self.conv(x)
             if x[0, 0].sum() > 0:  # only red pictures are pooled
@@ -954,7 +906,7 @@ def test_a_layer_that_the_new_picture_does_not_have_is_an_error(make: Callable[.
 
 
 def test_maps_that_are_not_finite_are_told_not_drawn(make: Callable[..., GradCAMWidget]) -> None:
-    model = Tiny()
+    model = Four()
     with torch.no_grad():
         model.head.weight[0] = float("inf")
     widget = make(model, target=1)
@@ -1062,26 +1014,19 @@ class Slow(GradCAM):
     def explain(self, image: Any, target: Any = None, layer: Any = None, **more: Any) -> Any:
         self.asked.append(target)
         self.started.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(PATIENCE)
         return super().explain(image, target, layer, **more)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def test_a_burst_from_two_threads_ends_on_the_last_choice(make: Callable[..., GradCAMWidget]) -> None:
-    engine = Slow(Tiny())
+    engine = Slow(Four())
     widget = make(engine)
     engine.asked.clear()
     engine.started.clear()
     engine.go_on.clear()
     first = threading.Thread(target=lambda: browser_says(widget._canvas, type="target", index=1))
     first.start()
-    assert engine.started.wait(20)
+    assert engine.started.wait(PATIENCE)
     # While the answer for class 1 is computed, another thread brings three more choices.
     later = []
     for index in (2, 3, 0):
@@ -1091,7 +1036,7 @@ def test_a_burst_from_two_threads_ends_on_the_last_choice(make: Callable[..., Gr
     with counted() as sent:
         engine.go_on.set()
         for thread in (first, *later):
-            thread.join(20)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
     # The answer for 1 came too late to be drawn; 2 and 3 were never computed; the strip asks for 0 again.
     assert (engine.asked[:2], set(engine.asked)) == ([1, 0], {1, 0})
@@ -1119,7 +1064,7 @@ def test_many_changes_from_two_threads_leave_everything_in_step(make: Callable[.
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert (widget.target, widget.layer) == (3, "pool")
     assert (widget.explanation.target.index, widget.explanation.layer.name) == (3, "pool")
@@ -1141,7 +1086,7 @@ def test_an_observer_may_set_another_trait(widget: GradCAMWidget) -> None:
 def test_close_leaves_no_comm_no_widget_and_no_thread() -> None:
     comms = comm.get_comm_manager().comms
     before = set(comms), set(ipywidgets_widget._instances), threading.active_count()
-    widget = GradCAMWidget(Tiny(), red_left())
+    widget = GradCAMWidget(Four(), red_left())
     widget.layer = "conv"
     engine = widget.engine
     assert len(set(comms) - before[0]) > 20
@@ -1158,7 +1103,7 @@ def test_close_leaves_no_comm_no_widget_and_no_thread() -> None:
 
 
 def test_the_model_is_left_as_it_was(make: Callable[..., GradCAMWidget]) -> None:
-    model = Tiny().train()
+    model = Four().train()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     widget = make(model)
     widget.set(layer="conv", target=1)

@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
@@ -45,18 +45,13 @@ class Net(nn.Module):
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(model: Any = None, images: Any = None, **arguments: Any) -> GradCAMWidget:
         images = {"one": torch.rand(3, 16, 16), "two": torch.rand(3, 16, 16)} if images is None else images
         arguments = {"class_names": ["cat", "dog", "crane", "bus"], **arguments}
-        made.append(GradCAMWidget(Net() if model is None else model, images, **arguments))
-        return made[-1]
+        return explore(Net() if model is None else model, images, **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
+    return build
 
 
 def texts(figure: Any) -> str:

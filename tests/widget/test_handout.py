@@ -8,7 +8,7 @@ import json
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import Tiny, red_left
 from torch import Tensor, nn
 
 from gradcam_widget.engine import GradCAM
@@ -27,37 +28,6 @@ HOSTILE = (
 )
 
 
-class Two(nn.Module):
-    """Two channels, the red and the green input, pooled to 2 x 2 cells; logits W @ mean over the cells.
-
-    So alpha at "pool" is W[c] / 4, and the map of class c is (W[c] / 4) @ (red, green).
-    """
-
-    class_names: tuple[str, ...] = ("cat", "dog", "crane")
-    W = ((4.0, 0.0), (0.0, 4.0), (-4.0, 2.0))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 2, 1, bias=False)
-        self.pool = nn.AvgPool2d(2)
-        self.head = nn.Linear(2, 3, bias=False)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).view(2, 3, 1, 1))
-            self.head.weight.copy_(torch.tensor(self.W))
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.conv(x)).mean((2, 3)))
-
-
-def red_left() -> Tensor:
-    """Red 1 in the left half, green 0.25 everywhere: the cells are red [[1, 0], [1, 0]], green 0.25."""
-    image = torch.zeros(3, 4, 4)
-    image[0, :, :2] = 1
-    image[1] = 0.25
-    return image
-
-
 def green() -> Tensor:
     image = torch.zeros(3, 4, 4)
     image[1] = 1
@@ -65,17 +35,12 @@ def green() -> Tensor:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(model: Any = None, images: Any = None, **arguments: Any) -> GradCAMWidget:
         images = {"red": red_left(), "green": green()} if images is None else images
-        made.append(GradCAMWidget(Two() if model is None else model, images, **arguments))
-        return made[-1]
+        return explore(Tiny() if model is None else model, images, **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
+    return build
 
 
 class Page(HTMLParser):
@@ -254,7 +219,7 @@ def test_other_methods_have_their_own_numbers(
     make: Callable[..., GradCAMWidget], tmp_path: Path, method: str
 ) -> None:
     page = Page(make(method=method).to_html(tmp_path / "a.html", layers=["pool"]))
-    found = GradCAM(Two()).explain(red_left(), "crane", "pool", method=method)
+    found = GradCAM(Tiny()).explain(red_left(), "crane", "pool", method=method)
     answer = page.answer("pool", "crane")
     np.testing.assert_array_equal(answer["alpha"], found.alpha)
     np.testing.assert_array_equal(answer["cam"], found.signed_cam)
@@ -338,7 +303,7 @@ def test_numbers_get_coarser_and_then_activations_are_left_out_where_the_limit_a
 
 
 def test_hostile_strings_are_text(make: Callable[..., GradCAMWidget], tmp_path: Path) -> None:
-    model = Two()
+    model = Tiny()
     model.class_names = (HOSTILE, HOSTILE + "2", "crane")
     plain = Page(
         make().to_html(tmp_path / "plain.html", layers=["pool"], text="a\n\nb", questions=["c", "d"], title="e")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 
-from gradcam_widget.widget.latest import Latest
+from patience import PATIENCE
 
-PATIENCE = 20
+from gradcam_widget.widget.latest import Latest
 
 
 def threads() -> list[str]:

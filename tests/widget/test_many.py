@@ -13,7 +13,7 @@ import psutil
 import torch
 from ipywidgets.widgets import widget as ipywidgets_widget
 from messages import browser_says
-from test_explorer import Tiny, green_right, red_left
+from tiny import Four, green_right, red_left
 
 from gradcam_widget.widget.explorer import GradCAMWidget
 
@@ -28,7 +28,7 @@ def panel(widget: GradCAMWidget) -> ipywidgets.Widget:
 
 def test_five_hundred_explorers_leave_no_comm_no_thread_and_no_memory_behind() -> None:
     comms = comm.get_comm_manager().comms
-    model = Tiny()
+    model = Four()
     images = {"red": red_left(64), "green": green_right(64)}
     alive: list[weakref.ref[Any]] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,16 +61,11 @@ def pool() -> ChannelNames:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(**arguments: Any) -> GradCAMWidget:
-        made.append(GradCAMWidget(Three(), [picture(), picture(0.7)], **{"layer": "conv", **arguments}))
-        return made[-1]
+        return explore(Three(), [picture(), picture(0.7)], **{"layer": "conv", **arguments})
 
-    yield build
-    for widget in made:
-        widget.close()
+    return build
 
 
 def asks(widget: GradCAMWidget, layer: str, channels: list[Any], edition: Any = 1) -> None:

@@ -17,14 +17,13 @@ import traitlets
 from ipycanvas.canvas import _CANVAS_MANAGER, COMMANDS, hold_canvas
 from ipywidgets.widgets import widget as ipywidgets_widget
 from messages import browser_says, browser_sets, choose, click
+from patience import PATIENCE
 from PIL import Image
 
 from gradcam_widget.painting import Painting, Stroke
 from gradcam_widget.widget.occluding import Occluded
 from gradcam_widget.widget.pad_view import changes
 from gradcam_widget.widget.paint import PaintPad
-
-PATIENCE = 20
 
 
 def noise(height: int = 20, width: int = 30) -> np.ndarray[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
@@ -11,23 +11,18 @@ import pytest
 import traitlets
 from ipywidgets.widgets import widget as ipywidgets_widget
 from messages import browser_sets, counted
-from test_explorer import Tiny, red_left
+from tiny import Four, red_left
 
 from gradcam_widget.widget.explorer import GradCAMWidget
 from gradcam_widget.widget.panels import DEFAULT_PANELS, PANELS
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(**arguments: Any) -> GradCAMWidget:
-        made.append(GradCAMWidget(Tiny(), red_left(), **arguments))
-        return made[-1]
+        return explore(Four(), red_left(), **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
+    return build
 
 
 def score(widget: GradCAMWidget) -> ipywidgets.Widget:
@@ -148,7 +143,7 @@ def test_a_panel_that_fails_says_so_in_its_place_and_the_rest_works(
 
 def test_close_closes_the_panels_also_those_that_are_not_on_show() -> None:
     before = set(ipywidgets_widget._instances)
-    widget = GradCAMWidget(Tiny(), red_left(), panels=["heatmap", score, faulty])
+    widget = GradCAMWidget(Four(), red_left(), panels=["heatmap", score, faulty])
     widget.panels = ["heatmap", faulty]
     widget.close()
     assert set(ipywidgets_widget._instances) == before

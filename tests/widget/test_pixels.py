@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,16 +45,11 @@ def red_left() -> Tensor:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(model: Any = None, **arguments: Any) -> GradCAMWidget:
-        made.append(GradCAMWidget(Relus() if model is None else model, red_left(), **arguments))
-        return made[-1]
+        return explore(Relus() if model is None else model, red_left(), **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
+    return build
 
 
 def drawn(widget: GradCAMWidget) -> np.ndarray[Any, Any]:

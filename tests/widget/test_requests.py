@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from messages import browser_says, counted
-from test_explorer import Tiny, eventually, green_right, red_left
+from patience import eventually
+from tiny import Four, green_right, red_left
 
 from gradcam_widget.widget.explorer import GradCAMWidget
 
 
 @pytest.fixture
-def widget() -> Iterator[GradCAMWidget]:
-    made = GradCAMWidget(Tiny(), {"red": red_left(), "green": green_right()})
-    yield made
-    made.close()
+def widget(explore: Callable[..., GradCAMWidget]) -> GradCAMWidget:
+    return explore(Four(), {"red": red_left(), "green": green_right()})
 
 
 def sent_to_view(widget: GradCAMWidget, **message: Any) -> list[set[str]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import traitlets
 from messages import browser_says, browser_sets, counted, decode
@@ -18,28 +19,10 @@ from gradcam_widget.widget import selection, wire
 from gradcam_widget.widget.explorer import GradCAMWidget
 
 
-class Tiny(nn.Module):
-    """conv (1x1, 3 -> 2 channels), pool (2x2), global average pooling, and a linear head to 3 classes.
+class Tiny(tiny.Tiny):
+    """Channel 0 is the red input, channel 1 the green one."""
 
-    Channel 0 is the red input, channel 1 the green one; logits = W @ mean over the cells, so that alpha at "pool"
-    is W[c] / Z with Z = 4 cells.
-    """
-
-    class_names = ("cat", "dog", "crane")
     W = ((4.0, 2.0), (0.0, 4.0), (-1.0, -1.0))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 2, 1, bias=False)
-        self.pool = nn.AvgPool2d(2)
-        self.head = nn.Linear(2, 3, bias=False)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).view(2, 3, 1, 1))
-            self.head.weight.copy_(torch.tensor(self.W))
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.conv(x)).mean((2, 3)))
 
 
 def red_left() -> Tensor:
@@ -55,23 +38,13 @@ def red_left() -> Tensor:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., GradCAMWidget]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
     def build(model: Any = None, images: Any = None, **arguments: Any) -> GradCAMWidget:
         images = {"red": red_left(), "mirrored": red_left().flip(2)} if images is None else images
         arguments = {"target": 0, "layer": "pool", **arguments}
-        made.append(GradCAMWidget(Tiny() if model is None else model, images, **arguments))
-        return made[-1]
+        return explore(Tiny() if model is None else model, images, **arguments)
 
-    yield build
-    for widget in made:
-        widget.close()
-
-
-@pytest.fixture
-def widget(make: Callable[..., GradCAMWidget]) -> GradCAMWidget:
-    return make()
+    return build
 
 
 # -- the box ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 import traitlets
+from patience import PATIENCE
 
 from gradcam_widget.widget.state import Offer, SettingError, State, View, nearest
 
@@ -114,16 +115,16 @@ def test_an_update_does_not_wait_for_the_listeners_of_another_thread(state: Stat
     def slow() -> None:
         if state.target == 1:
             computing.set()
-            go_on.wait(10)
+            assert go_on.wait(PATIENCE)
 
     state.on_update(slow)
     thread = threading.Thread(target=lambda: state.update(target=1))
     thread.start()
-    assert computing.wait(10)
+    assert computing.wait(PATIENCE)
     state.update(target=2)  # would hang here
     assert state.target == 2
     go_on.set()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert state.target == 2
 
 

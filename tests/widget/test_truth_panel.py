@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ import pytest
 import traitlets
 from ipywidgets.widgets import widget as ipywidgets_widget
 from messages import browser_says, browser_sets, counted
+from patience import PATIENCE, eventually
 from PIL import Image
-from test_explorer import Tiny, red_left
+from tiny import Four, red_left
 
 from gradcam_widget.evaluate import checks as table
 from gradcam_widget.evaluate import deletion_insertion
@@ -23,26 +23,14 @@ from gradcam_widget.widget.explorer import GradCAMWidget
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., tuple[GradCAMWidget, CheckPanel]]]:
-    made: list[GradCAMWidget] = []
-
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., tuple[GradCAMWidget, CheckPanel]]:
     def build(images: Any = None, **arguments: Any) -> tuple[GradCAMWidget, CheckPanel]:
-        widget = GradCAMWidget(Tiny(), images or {"a": red_left(), "b": red_left(8)}, **arguments)
-        made.append(widget)
+        widget = explore(Four(), images or {"a": red_left(), "b": red_left(8)}, **arguments)
         panel = widget.children[2].children[0]
         assert isinstance(panel, CheckPanel)
         return widget, panel
 
-    yield build
-    for widget in made:
-        widget.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    return build
 
 
 def test_it_is_there_closed_and_runs_nothing_by_itself(make):
@@ -79,7 +67,7 @@ def test_a_check_is_run_from_python_and_opens_the_panel(make):
         ValueError, match=r"check: expected one of randomise_weights, .*; got 'confidenc'. Nearest: conf"
     ):
         widget.check("confidenc")
-    hidden = GradCAMWidget(Tiny(), red_left(), panels=["heatmap"])
+    hidden = GradCAMWidget(Four(), red_left(), panels=["heatmap"])
     assert hidden.check("noise").max >= 0
     assert hidden.panels == ("heatmap", "checks")
     hidden.close()
@@ -121,47 +109,47 @@ def test_a_selection_is_one_message_while_the_panel_is_closed(make):
     assert [message for message in sent if message.widget is panel] == []
 
 
-def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """A check that goes on until it is told to stop."""
-    running = threading.Event()
+def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """A check that is never done: an event that says when it has begun, and one that lets it go on."""
+    running, go_on = threading.Event(), threading.Event()
 
     def run(asked: Any, progress: Any) -> Any:
-        for done in range(1, 10_000):
-            running.set()
-            table_report(progress, done, 10_000)
-            time.sleep(0.005)
+        table_report(progress, 1, 10_000)
+        running.set()
+        assert go_on.wait(PATIENCE)
+        table_report(progress, 2, 10_000)
         raise AssertionError("it was never cancelled")
 
     from gradcam_widget.perturbation import report as table_report
 
     monkeypatch.setitem(CHECKS, "noise", table.Check("noise", "Noise", "?", run))
-    return running
+    return running, go_on
 
 
 def test_the_button_runs_in_the_background_and_cancel_works_at_once(make, monkeypatch):
-    running = slow(monkeypatch)
+    running, go_on = slow(monkeypatch)
     widget, panel = make()
     browser_sets(panel, check="noise")
     browser_says(panel, type="run")
-    assert running.wait(10)
-    until(lambda: panel.task.get("total") == 10_000)
+    assert running.wait(PATIENCE)
+    eventually(lambda: panel.task.get("total") == 10_000)
     assert widget.engine.predict(red_left()) is not None  # the engine answers meanwhile
-    started = time.monotonic()
     browser_says(panel, type="cancel")
-    assert time.monotonic() - started < 1
-    assert panel.task == {}
-    until(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
+    assert panel.task == {}  # although the check has not seen it yet
+    go_on.set()
+    eventually(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
     assert (panel.result, panel.notice) == ({}, {})
 
 
 def test_another_selection_stops_what_is_running(make, monkeypatch):
-    running = slow(monkeypatch)
+    running, go_on = slow(monkeypatch)
     widget, panel = make()
     browser_sets(panel, check="noise")
     browser_says(panel, type="run")
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     widget.target = "dog"
-    until(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
+    go_on.set()
+    eventually(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
     assert (panel.task, panel.result) == ({}, {})
 
 
@@ -200,12 +188,13 @@ def test_pictures_of_any_kind_are_checked(make):
 
 def test_closing_the_explorer_closes_it_and_stops_it(monkeypatch):
     before = set(ipywidgets_widget._instances)
-    running = slow(monkeypatch)
-    widget = GradCAMWidget(Tiny(), red_left())
+    running, go_on = slow(monkeypatch)
+    widget = GradCAMWidget(Four(), red_left())
     panel = widget.children[2].children[0]
     browser_sets(panel, check="noise")
     browser_says(panel, type="run")
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     widget.close()
-    until(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
+    go_on.set()
+    eventually(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
     assert set(ipywidgets_widget._instances) == before

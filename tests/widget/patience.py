@@ -1,0 +1,16 @@
+"""Waiting for other threads: as long as a busy machine may need, and no longer than they do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE = 60  # seconds; no test takes as long unless it fails
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
