@@ -204,7 +204,12 @@ class Controls:
         self._listed: tuple[str, ...] = ()
         self._listed_from: tuple[tuple[str, str, str], ...] = ()
         self._hands = _Hands()
+        self._make(state)
+        self.box = self._arranged()
+        self._listen()
 
+    def _make(self, state: State) -> None:
+        """Make the controls, each with what it shows before there is a choice."""
         self.picture = classed(ipywidgets.Dropdown(description="Picture"), "gradcam-picture")
         self.upload = classed(
             ipywidgets.FileUpload(description="Upload a picture", accept="image/*", multiple=False),
@@ -260,26 +265,26 @@ class Controls:
             ),
             "gradcam-opacity",
         )
+
+    def _arranged(self) -> ipywidgets.Widget:
+        """The row of the controls; those that belong together wrap together."""
         group = classed(ipywidgets.HBox([self.previous, self.layer, self.next]), "gradcam-layer-group")
         pair = classed(ipywidgets.HBox([self.compare, self.alone]), "gradcam-pair")
-        self.box = classed(
-            ipywidgets.HBox(
-                [
-                    self.picture,
-                    self.upload,
-                    group,
-                    self.filter,
-                    self.target,
-                    pair,
-                    self.method,
-                    self.evidence,
-                    self.colormap,
-                    self.opacity,
-                ]
-            ),
-            "gradcam-controls",
-        )
+        row = [
+            self.picture,
+            self.upload,
+            group,
+            self.filter,
+            self.target,
+            pair,
+            self.method,
+            self.evidence,
+            self.colormap,
+            self.opacity,
+        ]
+        return classed(ipywidgets.HBox(row), "gradcam-controls")
 
+    def _listen(self) -> None:
         self.picture.observe(self._on_picture_value, names="value")
         self.upload.observe(self._on_upload_value, names="value")
         self.previous.on_click(self._on_previous_click)
