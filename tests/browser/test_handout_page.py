@@ -327,8 +327,9 @@ def test_two_classes_side_by_side(show: Callable[..., Page], lesson: Lesson) -> 
     split = int(((first.alpha > 0) & (second.alpha < 0)).sum())
     expect(page.locator(".gcw-coverage")).to_contain_text(f"{split} channel")
     page.get_by_text("Bars as a table").click()
-    rows = page.locator(".gcw-table tbody tr").all_inner_texts()
-    for row in rows[:5]:
+    rows = page.locator(".gcw-table tbody tr")
+    expect(rows.nth(4)).to_be_visible()
+    for row in rows.all_inner_texts()[:5]:
         channel, one, other = (cell.strip().replace("\u2212", "-") for cell in row.split("\t")[:3])
         at = int(channel[1:])
         assert float(one) == pytest.approx(float(first.alpha[at]), rel=6e-3)

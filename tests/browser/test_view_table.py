@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 from playwright.sync_api import expect
-from view_page import ALPHA, CAM, CONTRIBUTION, TABLES, many, quarters, receive, revision, scene, small, state
+from view_page import (
+    ALPHA,
+    CAM,
+    CONTRIBUTION,
+    TABLES,
+    many,
+    next_frame,
+    quarters,
+    receive,
+    revision,
+    scene,
+    small,
+    state,
+)
 
 
 def cells(page):
@@ -32,6 +45,7 @@ def test_the_table_has_the_bars_in_their_order_with_heads_and_a_caption(view_ope
     assert page.get_by_role("columnheader").count() == 3
     assert page.get_by_role("rowheader").count() == 6
     page.get_by_label("Sort").select_option("contribution")
+    next_frame(page)
     assert [row[0] for row in cells(page)[1:]] == ["#1", "#2", "#5", "#4", "#0", "#3"]
     receive(page, scene=scene(CAM, ALPHA[:2], CONTRIBUTION[:2], revision=2, base=2, off="02"))
     revision(page, 2)
