@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -192,29 +193,11 @@ def deletion_insertion(
     orders += [pixel_order(random) for random in _random_maps(size, references, seed)]
     step = math.ceil(size[0] * size[1] / steps)
     counts = [*range(0, size[0] * size[1], step), size[0] * size[1]]
-    ranks = [_ranks(order).view(size) for order in orders]
-    # For each map: deletion, then insertion, at each count. Of the ends one of each is enough.
-    jobs = [("delete", 0, 0), ("delete", 0, counts[-1]), ("insert", 0, 0)]
-    jobs += [(kind, at, n) for at in range(len(orders)) for kind in ("delete", "insert") for n in counts[1:-1]]
     kind, measured = quantity(question.target)
-    made: dict[str, Tensor] = {}
-
-    def baseline(first: Tensor, name: str) -> Tensor:
-        if name not in made:
-            made[name] = torch.zeros_like(first) if name == "zero" else blurred(first)
-        return made[name]
-
-    def versions(first: Tensor, batch: range) -> Tensor:
-        rows = []
-        for which, at, n in jobs[batch.start : batch.stop]:
-            taken = (ranks[at] < n).to(first.device)
-            name = deletion_baseline if which == "delete" else insertion_baseline
-            other = baseline(first, name)
-            rows.append(
-                torch.where(taken, other, first) if which == "delete" else torch.where(taken, first, other)
-            )
-        return torch.cat(rows)
-
+    jobs = _jobs(len(orders), counts)
+    versions = _versions(
+        [_ranks(order).view(size) for order in orders], jobs, deletion_baseline, insertion_baseline
+    )
     values = cam.score_versions(question.image, versions, len(jobs), measured, progress=progress).numpy()
     whole, gone, nothing = values[:3]
     inner = values[3:].reshape(len(orders), 2, len(counts) - 2)
@@ -259,6 +242,47 @@ def blurred(picture: Tensor) -> Tensor:
     out = F.conv2d(F.pad(out, (radius, radius, 0, 0), mode="replicate"), weights.view(1, 1, 1, -1))
     out = F.conv2d(F.pad(out, (0, 0, radius, radius), mode="replicate"), weights.view(1, 1, -1, 1))
     return out.view_as(picture)
+
+
+_Job = tuple[str, int, int]
+"""What becomes of the first pixels of an order: "delete" or "insert", which order, and how many of them."""
+
+
+def _jobs(orders: int, counts: Sequence[int]) -> list[_Job]:
+    """For each order deletion, then insertion, at each count; first of all the ends, where all orders are one."""
+    ends = [("delete", 0, 0), ("delete", 0, counts[-1]), ("insert", 0, 0)]
+    return ends + [(kind, at, n) for at in range(orders) for kind in ("delete", "insert") for n in counts[1:-1]]
+
+
+def _versions(
+    ranks: Sequence[Tensor], jobs: Sequence[_Job], deletion_baseline: str, insertion_baseline: str
+) -> Callable[[Tensor, range], Tensor]:
+    """What `GradCAM.score_versions` asks for: the pictures (n, C, H, W) of some jobs.
+
+    Args:
+        ranks: (H, W) for each order the rank of each pixel.
+        jobs: of `_jobs`.
+        deletion_baseline: "zero" or "blur".
+        insertion_baseline: the same.
+    """
+    made: dict[str, Tensor] = {}
+
+    def baseline(first: Tensor, name: str) -> Tensor:
+        if name not in made:
+            made[name] = torch.zeros_like(first) if name == "zero" else blurred(first)
+        return made[name]
+
+    def versions(first: Tensor, batch: range) -> Tensor:
+        rows = []
+        for kind, at, n in jobs[batch.start : batch.stop]:
+            taken = (ranks[at] < n).to(first.device)
+            if kind == "delete":
+                rows.append(torch.where(taken, baseline(first, deletion_baseline), first))
+            else:
+                rows.append(torch.where(taken, first, baseline(first, insertion_baseline)))
+        return torch.cat(rows)
+
+    return versions
 
 
 def _ranks(order: Tensor) -> Tensor:
