@@ -72,7 +72,11 @@ def check_modules(modules: Iterable[nn.Module]) -> None:
 
 
 def check_class_names(names: Sequence[str] | None, model: nn.Module) -> tuple[str, ...] | None:
-    """The class names given, or the model's own ``class_names``, or None."""
+    """The class names given, or the model's own ``class_names``, or None.
+
+    Raises:
+        TypeError: for what is no list of strings. ValueError: for an empty one.
+    """
     if names is None:
         names = getattr(model, "class_names", None) or getattr(unwrap(model), "class_names", None)
     if names is None:

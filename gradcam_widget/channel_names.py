@@ -142,7 +142,11 @@ class ChannelNames:
         }
 
     def picture(self, number: int) -> NDArray[np.uint8]:
-        """uint8 (H, W, 3) a picture as the model saw it, of those in which there are places."""
+        """uint8 (H, W, 3) a picture as the model saw it, of those in which there are places.
+
+        Raises:
+            ValueError: for a picture in which no channel has a place, or that cannot be read.
+        """
         try:
             with Image.open(io.BytesIO(self.files[number]), formats=("PNG", "JPEG")) as opened:
                 return np.array(opened.convert("RGB"))
@@ -159,6 +163,9 @@ class ChannelNames:
         Args:
             channel: its number.
             rank: 0 for the place that excites it most.
+
+        Raises:
+            ValueError: for a rank that there is not.
         """
         places = self._channel(channel).places
         if not 0 <= rank < len(places):
@@ -203,6 +210,9 @@ class ChannelNames:
         Args:
             path: of the file.
             quality: of the pictures, as JPEG from 1 to 95; None keeps every pixel, in some four times the room.
+
+        Raises:
+            ValueError: for a quality that there is not. OSError: where the file cannot be written.
         """
         if quality is not None and (isinstance(quality, bool) or not 1 <= quality <= 95):
             raise ValueError(f"quality: expected 1 to 95, or None for every pixel; got {quality!r}")

@@ -33,6 +33,9 @@ def simple_concepts(picture: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
     Args:
         picture: uint8 (H, W, 3).
 
+    Raises:
+        ValueError: for another array.
+
     Source: the direction of change is that of the structure tensor (Bigün and Granlund, "Optimal Orientation
     Detection of Linear Symmetry", ICCV 1987); hue and chroma are those of HSV.
     """

@@ -187,6 +187,10 @@ def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Te
         image: see `gradcam_widget.GradCAM`.
         transform: applied to whatever is not a tensor.
         spatial: spatial dimensions of the model's input: 2 for pictures, 1 for signals, 3 for volumes.
+
+    Raises:
+        TypeError: for what is no picture, tensor or tuple of tensors.
+        ValueError: for one of the wrong shape, and where the transform fails.
     """
     if isinstance(image, tuple):
         if not image or not all(isinstance(part, Tensor) for part in image):
@@ -303,6 +307,9 @@ def blank(size: tuple[int, int], channels: int, transform: object) -> Tensor:
         size: (H, W) in pixels.
         channels: C.
         transform: as in `pixels`.
+
+    Raises:
+        ValueError: for a size or a count that is not whole and positive.
     """
     numbers = (*size, channels) if isinstance(size, tuple) and len(size) == 2 else ()
     if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers) or not numbers:

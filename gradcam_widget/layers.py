@@ -156,7 +156,11 @@ class CustomLayout:
         return cls(function, tuple(maps.shape[2:]))
 
     def maps(self, output: Tensor) -> Tensor:
-        """The maps (K, *grid) in a tensor of the module's output shape (1, ...)."""
+        """The maps (K, *grid) in a tensor of the module's output shape (1, ...).
+
+        Raises:
+            ValueError: where the function gives no maps for this tensor, although it did for the first.
+        """
         maps = self.function(output)
         if maps is None:
             raise ValueError(f"layout: the function gave no maps for {tuple(output.shape)}, where it did before")

@@ -72,6 +72,9 @@ def patches(
         patch: its side in pixels; None for a seventh of the shorter side.
         stride: from one place to the next; None for half of the patch. Every pixel is covered: the last place of
             a row or column lies at the edge, nearer to the one before it where the stride asks for it.
+
+    Raises:
+        ValueError: for a patch that does not fit into the picture, or a stride that leaves pixels out.
     """
     height, width = picture
     if patch is None:
@@ -99,6 +102,9 @@ def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float | None:
     """Spearman's rho of two lists of numbers: the correlation of their ranks, equal values sharing the mean rank.
 
     None where all values of either are equal, or there are fewer than two.
+
+    Raises:
+        ValueError: where one list is longer.
 
     Source: C. Spearman, "The Proof and Measurement of Association between Two Things", 1904; with ties it is
     Pearson's correlation of the ranks.

@@ -60,7 +60,11 @@ class Stroke:
 
     @classmethod
     def rectangle(cls, x: float, y: float, width: float, height: float, **how: Any) -> Stroke:
-        """The rectangle with the upper left corner (x, y)."""
+        """The rectangle with the upper left corner (x, y).
+
+        Raises:
+            ValueError: for a rectangle without a size.
+        """
         if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
             raise ValueError(
                 f"rectangle: expected a width and a height of more than 0 pixels; got {width!r} × {height!r}"
@@ -154,7 +158,11 @@ class Painting:
         return bool(self._strokes) and self.repaint(())
 
     def repaint(self, strokes: Iterable[Stroke]) -> bool:
-        """Paint these strokes instead, which can be undone; whether they are others than before."""
+        """Paint these strokes instead, which can be undone; whether they are others than before.
+
+        Raises:
+            TypeError: for anything but strokes.
+        """
         self.end()
         wanted = tuple(strokes)
         wrong = next((stroke for stroke in wanted if not isinstance(stroke, Stroke)), None)
@@ -248,6 +256,14 @@ def fill_colours(original: Picture, fill: str, colour: tuple[int, int, int] = (2
 
     "blur" is a Gaussian whose standard deviation is a sixteenth of the shorter side, at least one pixel: what is
     there can no longer be told, but the colours stay.
+
+    Args:
+        original: uint8 (H, W, 3).
+        fill: one of `FILLS`; "original" gives the picture itself.
+        colour: red, green and blue, 0 to 255, for "colour".
+
+    Raises:
+        ValueError: for an unknown fill.
     """
     _check_name("fill", fill, FILLS)
     if fill == "original":

@@ -76,6 +76,9 @@ def overlay(picture: Array, heatmap: Array, name: str = "viridis", opacity: floa
 
     A pixel's colour depends on the picture, its own value and the opacity alone: the map is mixed in by
     ``opacity * min(1, 2 * value)``, so that where there is no evidence the picture stays untouched.
+
+    Raises:
+        ValueError: for an opacity that is no share.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity: expected a number from 0 to 1; got {opacity}")

@@ -61,7 +61,11 @@ class Strongest:
         self._sizes: dict[int, tuple[Layer, tuple[int, ...]]] = {}  # of the pictures that follow, by the first one
 
     def take(self, reading: Reading) -> None:
-        """Take the readings one after the other."""
+        """Take the readings one after the other.
+
+        Raises:
+            ValueError: where the layer has another number of channels than for the pictures before.
+        """
         maps = reading.maps.flatten(2)  # (n, K, cells)
         n, channels, cells = maps.shape
         if not self.count:

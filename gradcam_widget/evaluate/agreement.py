@@ -119,6 +119,9 @@ def occlusion_agreement(
         fill: as there.
         progress: (done, in all) passes; returning False cancels with `gradcam_widget.perturbation.Cancelled`.
 
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
+
     Source: R. Selvaraju et al., "Grad-CAM", arXiv 1610.02391, section 5.3 (faithfulness); the occlusion is that of
     Zeiler and Fergus, ECCV 2014.
     """

@@ -145,6 +145,10 @@ def confidence(
         heatmaps: (H, W) each, to be evaluated in place of the engine's.
         progress: (done, in all) pictures; returning False cancels.
 
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, such as more targets than pictures; and as
+            `GradCAM.explain`.
+
     Source: A. Chattopadhyay et al., "Grad-CAM++", WACV 2018, section 5.1.1: average drop % and increase in
     confidence. The heatmap is the one that is shown, in [0, 1], bilinear.
     """

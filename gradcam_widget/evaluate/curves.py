@@ -178,6 +178,9 @@ def deletion_insertion(
         seed: of these.
         progress: (done, in all) passes; returning False cancels with `gradcam_widget.perturbation.Cancelled`.
 
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
+
     Source: V. Petsiuk, A. Das, K. Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
     arXiv 1806.07421, section 4.2: deletion to zeros, insertion from a blurred picture. They take 224 pixels at a
     step; 20 steps cost a tenth of that.

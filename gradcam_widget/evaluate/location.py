@@ -174,6 +174,9 @@ def localisation(
         heatmap: (H, W) of the picture's size, to be evaluated in place of the engine's.
         progress: cancels the passes of a method that needs many.
 
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
+
     Source: R. Selvaraju et al., "Grad-CAM", arXiv 1610.02391, section 4.1; an overlap of a half counts as found
     (ILSVRC localisation).
     """
@@ -217,6 +220,9 @@ def pointing_game(
         tolerance: pixels that the maximum may lie outside; 15 in the paper.
         heatmap: (H, W) of the picture's size, to be evaluated in place of the engine's.
         progress: cancels the passes of a method that needs many.
+
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
 
     Source: J. Zhang et al., "Top-down Neural Attention by Excitation Backprop", arXiv 1608.00507, section 4.2.
     """

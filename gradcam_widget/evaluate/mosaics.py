@@ -61,6 +61,9 @@ def mosaic(
         cell: side of a cell in pixels; None for the pictures as they are, so that the mosaic is larger than what
             the model is used to, which networks with global pooling take. A model with a fixed input size needs
             its size divided by the cells in a row.
+
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, such as three pictures, or two of one class.
     """
     if isinstance(pictures, Mapping):
         pictures = pictures.values()
@@ -182,6 +185,9 @@ def grid_pointing(
         layer: as in `GradCAM.explain`; None is chosen once, for the first cell.
         method: as there.
         progress: (done, in all) maps; returning False cancels.
+
+    Raises:
+        TypeError, ValueError: for what is no mosaic, and as `GradCAM.explain`.
 
     Source: M. Böhle, M. Fritz, B. Schiele, "Convolutional Dynamic Alignment Networks for Interpretable
     Classifications", CVPR 2021, section 4.2 (the localisation metric, later called the grid pointing game).

@@ -118,6 +118,9 @@ def noise_sensitivity(
         seed: of the noise, which is drawn on the CPU.
         progress: (done, in all) maps; returning False cancels with `gradcam_widget.perturbation.Cancelled`.
 
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
+
     Source: C.-K. Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019, definition 3
     (max-sensitivity), divided by the norm of the map.
     """

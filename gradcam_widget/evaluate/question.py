@@ -121,6 +121,9 @@ def ask(
         heatmap: (H, W) of the picture's size, higher where it matters more, to be evaluated instead of the
             engine's map.
         progress: cancels the passes of a method that needs many.
+
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, as `GradCAM.explain` says it.
     """
     if not isinstance(cam, GradCAM):
         raise TypeError(f"cam: expected a gradcam_widget.GradCAM; got {type(cam).__name__}. Use GradCAM(model)")

@@ -123,6 +123,9 @@ def road(
         seed: of the noise.
         progress: (done, in all) passes; returning False cancels with `gradcam_widget.perturbation.Cancelled`.
 
+    Raises:
+        TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
+
     Source: Y. Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
     (arXiv 2202.00449), section 4: noisy linear imputation. The score is that of pytorch-grad-cam's ROADCombined.
     """

@@ -298,6 +298,9 @@ def other_classes(
         seed: of the draw.
         progress: (done, in all) maps; returning False cancels with `gradcam_widget.perturbation.Cancelled`.
 
+    Raises:
+        TypeError, ValueError: as `GradCAM.explain`, and for a target that is no class, or a model with one class.
+
     Source: the random logit test of L. Sixt, M. Granz, T. Landgraf, "When Explanations Lie", ICML 2020, section 4.
     """
     check_count("classes", classes)
@@ -334,5 +337,6 @@ def _rho(value: float | None) -> str:
     return "no map to compare" if value is None else f"rank correlation {digits(value)}"
 
 
-def _short(name: str, most: int = 13) -> str:
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
+def _short(name: str) -> str:
+    """13 letters of it at most: where there are more its beginning and its end."""
+    return name if len(name) <= 13 else f"{name[:5]}…{name[-6:]}"

@@ -19,6 +19,14 @@ def ssim(a: NDArray[Any], b: NDArray[Any], data_range: float = 1.0) -> float | N
     Windows are Gaussian, 11 pixels wide with a standard deviation of 1.5, and only those that lie within the maps
     count. None for maps that are smaller than a window.
 
+    Args:
+        a: one map.
+        b: the other.
+        data_range: from the smallest to the largest value that a map can have.
+
+    Raises:
+        ValueError: for maps of two sizes, or that are not (H, W).
+
     Source: Z. Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE TIP
     2004, eq. 13 with its constants (K1 = 0.01, K2 = 0.03).
     """

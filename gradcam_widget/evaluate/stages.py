@@ -36,6 +36,9 @@ def stages_of(model: nn.Module, run: Callable[[], Any], count: int) -> tuple[Sta
         model: the model; hooks are put on it for one run.
         run: runs it once.
         count: how many stages at most.
+
+    Raises:
+        ValueError: for a model without weights that run.
     """
     paths = _run_order(model, run)
     if not paths:
@@ -126,6 +129,11 @@ def randomise(model: nn.Module, stage: Stage, generator: torch.Generator) -> Non
     Matrices and filters are drawn from N(0, 2 / fan in), on the CPU, so that they are the same on every device;
     biases become 0, the weights of norms 1, their running means 0 and variances 1: a network before training. Any
     other vector is drawn with its own mean and standard deviation.
+
+    Args:
+        model: the copy.
+        stage: of `stages_of`.
+        generator: on the CPU.
 
     Source: the initialisation is K. He et al., "Delving Deep into Rectifiers", ICCV 2015, eq. 10.
     """

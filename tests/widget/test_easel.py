@@ -337,6 +337,16 @@ def test_a_second_blank_pad_is_blank(make):
     assert widget.pictures["drawing, edited"].shape == (1, 1, 14, 20)
 
 
+def test_a_blank_pad_for_a_model_of_three_channels(make):
+    widget = make()
+    pad = widget.paint(blank=(4, 4), channels=3)
+    pad.rectangle(0, 0, 4, 4, fill="colour", colour=(255, 0, 0))
+    assert pad.wait(PATIENCE)
+    # All red: logits (4, 0).
+    assert widget.pictures["drawing, edited"].shape == (1, 3, 4, 4)
+    assert widget.explanation.score == pytest.approx(4)
+
+
 # -- the occlusion map -----------------------------------------------------------------------------------------
 
 
