@@ -11,24 +11,19 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets  # type: ignore[import-untyped]  # it has no types
-import numpy as np
 
-from gradcam_widget import captions, figures
+from gradcam_widget import figures
 from gradcam_widget.archive import encode_archive, manifest_of
-from gradcam_widget.comparison import Comparison
-from gradcam_widget.engine import GradCAM
-from gradcam_widget.explanation import Explanation
 from gradcam_widget.files import checked_path, write_file
 from gradcam_widget.inputs import IMAGENET, own_transform
-from gradcam_widget.plate import SORTS, Pane, Plate, at_pixels, plate_of
+from gradcam_widget.plate import SORTS
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Canvas, Pair, Scene
+from gradcam_widget.widget.plates import Plates, largest
 from gradcam_widget.widget.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -55,25 +50,10 @@ seconds.
 _SHOT_BYTES = 150_000  # of the picture in a saved notebook
 
 
-class Exports:
+class Exports(Plates):
     """The part of the explorer that gives away what is on show."""
 
-    # The explorer's own, of which this is a part.
-    engine: GradCAM
-    image_index: int
-    opacity: float
-    scale: str | float
-    evidence: str
-    colormap: str
-    threshold: float
-    show_box: bool
-    box: Any
-    channel: int | None
-    explanation: Explanation | None
-    comparison: Comparison | None
-    _canvas: Canvas
-    _drawn: Any
-    _lock: threading.RLock
+    _lock: threading.RLock  # the explorer's own
     _shot: tuple[object, str] | None = None  # the picture for saved notebooks, and what it shows
 
     def figure(self, *, width: float = 7.0, channels: int = 12, sort: str = "|α|") -> Figure:
@@ -147,7 +127,7 @@ class Exports:
                 explanation=explanation,
                 signed=scene.evidence == "signed",
                 off=tuple(self._drawn.off),
-                limit=None if limit in (0, _most(scene.cam)) else limit,
+                limit=None if limit in (0, largest(scene.cam)) else limit,
                 contrast_limit=contrast_limit or None,
                 own_transform=transform is not IMAGENET and transform != own_transform(model),
                 second=None if compared is None else compared.second,
@@ -258,31 +238,6 @@ class Exports:
         ]
         return "_".join(part[:40] for part in parts if part) or "gradcam"
 
-    # -- what is on show ---------------------------------------------------------------------------------------
-
-    def _check_open(self) -> None:
-        raise NotImplementedError
-
-    def _input(self, image_index: int) -> object:
-        raise NotImplementedError
-
-    def _without(self, drawn: Any, off: Any) -> Scene:
-        raise NotImplementedError
-
-    def _shown(self) -> Explanation:
-        self._check_open()
-        if self.explanation is None:
-            raise RuntimeError(
-                "There is no map on show for what is asked, so there is nothing to give away; the widget says why"
-            )
-        return self.explanation
-
-    def _picture_name(self) -> str:
-        return str(self._canvas.picture.get("name", ""))
-
-    def _target_label(self) -> str:
-        return str(self._drawn.whole.target["label"])
-
     def _archive(self, *, activations: bool = True) -> bytes:
         explanation = self._shown()
         return encode_archive(explanation, self._manifest(), self.comparison, activations=activations)
@@ -296,156 +251,6 @@ class Exports:
             channels_off=tuple(self._drawn.off),
             name=self._picture_name(),
         )
-
-    def _plate(self, channels: int, sort: str) -> Plate:
-        """What is on the figure."""
-        explanation = self._shown()
-        drawn = self._drawn
-        scene = self._without(drawn, drawn.off)
-        limits = self._limits(scene)
-        signed, label = scene.evidence == "signed", self._target_label()
-        aim = "against" if scene.evidence == "counterfactual" else "for"
-        method = captions.method_words(explanation.method)
-        where = f"at {explanation.layer.name}"
-        first = Pane(
-            title=f"{'Signed ' if signed else ''}{method} {aim} {label}",
-            note=f"{where} · {_cells(scene.cam)}",
-            cam=np.asarray(scene.cam, np.float64),
-            limit=limits[0],
-            signed=signed,
-            colormap=self.colormap,
-            ends=("for", "against") if signed else ("max" if limits[0] == _most(scene.cam) else "scale", ""),
-            alpha=scene.alpha,
-            bars=f"αₖ {aim} {label}",
-        )
-        base = plate_of(explanation, channels=channels, sort=sort)
-        kept = self.channel
-        if kept is not None:
-            first = _lens(first, explanation, kept)
-        elif explanation.guided is not None:
-            first = at_pixels(first, explanation.guided.double().numpy())
-        panes: tuple[Pane, ...] = (first,)
-        if isinstance(scene.pair, Pair):
-            panes = (first, *self._others(scene, scene.pair, first, limits))
-        return replace(
-            base,
-            picture=self.engine.picture(self._input(self.image_index)),
-            panes=panes,
-            contribution=scene.contribution,
-            caption=self._caption(),
-            opacity=self.opacity,
-            off=frozenset(drawn.off),
-            kept=kept,
-            box=self.box if self.show_box else None,
-        )
-
-    def _others(self, scene: Scene, pair: Pair, first: Pane, limits: tuple[float, float]) -> tuple[Pane, Pane]:
-        """The second class beside the first, and the contrast of both."""
-        label, other = self._target_label(), str(pair.target["label"])
-        method = captions.method_words(str(scene.method["name"]))
-        aim = "against" if scene.evidence == "counterfactual" else "for"
-        second = replace(
-            first,
-            title=f"{'Signed ' if first.signed else ''}{method} {aim} {other}",
-            cam=np.asarray(pair.cam, np.float64),
-            limit=limits[0],
-            alpha=pair.alpha,
-            bars=f"αₖ {aim} {other}",
-            pixels=None,
-        )
-        contrast = Pane(
-            title=f"{label} rather than {other}",
-            note=first.note,
-            cam=np.asarray(pair.contrast, np.float64),
-            limit=limits[1],
-            signed=True,
-            colormap=self.colormap if first.signed else "RdBu_r",
-            ends=("for", "against"),
-            alpha=scene.alpha - pair.alpha,
-            bars="their difference",
-        )
-        return second, contrast
-
-    def _limits(self, scene: Scene) -> tuple[float, float]:
-        """The values with the strongest colour: of the maps, and of a contrast; as `view/scale.js` has them."""
-        own, contrast = _most(scene.cam), 0.0
-        if isinstance(scene.pair, Pair):
-            own, contrast = max(own, _most(scene.pair.cam)), _most(scene.pair.contrast)
-        if isinstance(self.scale, (int, float)):
-            limit = float(self.scale)
-            return (limit if own else 0.0, limit if contrast else 0.0)
-        signed = scene.evidence == "signed"
-        own = max(own, contrast) if signed else own
-        if self.scale == "shared":
-            layers = self._canvas.strip.get("layers", ())
-            shared = max([own, contrast, *(float(layer["max"]) for layer in layers)])
-            return (shared if own else 0.0, shared if contrast else 0.0)
-        return own, own if signed else contrast
-
-    def _caption(self) -> str:
-        """Model, layer, class, score and coverage, in one or more sentences."""
-        explanation = self._shown()
-        drawn = self._drawn
-        scene = self._without(drawn, drawn.off)
-        label = self._target_label()
-        evidence = {"signed": "signed evidence", "counterfactual": "evidence against the class"}.get(
-            scene.evidence, "positive evidence"
-        )
-        target = scene.target
-        parts = [
-            type(self.engine.model).__name__,
-            captions.layer_words(explanation.layer.label),
-            f"{label}: {captions.score_words(target['score'], target['probability'])}",
-            f"{captions.method_words(explanation.method)}, {evidence}",
-            self._picture_name(),
-        ]
-        sentences = [" · ".join(part for part in parts if part) + "."]
-        if isinstance(scene.pair, Pair):
-            other = scene.pair.target
-            words = captions.score_words(other["score"], other["probability"])
-            sentences.append(f"Compared with {other['label']}: {words}.")
-        if (found := scene.coverage) is not None:
-            count, share = found["channels"], found["share"]
-            on = " that are on" if drawn.off else ""
-            some = "half" if share == 0.5 else f"{share:.0%}"
-            which = "evidence against the class" if scene.evidence == "counterfactual" else "positive evidence"
-            sentences.append(
-                f"{count} of {found['of']} channel{'s' if found['of'] != 1 else ''}{on} "
-                f"give{'s' if count == 1 else ''} {some} of the {which}."
-            )
-        if drawn.off:
-            count = len(drawn.off)
-            sentences.append(f"{count} channel{' is' if count == 1 else 's are'} left out of the sum.")
-        if self.show_box and self.box is not None:
-            left, top, right, bottom = self.box
-            sentences.append(f"Box ({left}, {top})–({right}, {bottom}) at {self.threshold:.0%} of the maximum.")
-        if scene.diagnosis:
-            sentences.append(scene.diagnosis)
-        return " ".join(sentences)
-
-
-def _lens(pane: Pane, explanation: Explanation, channel: int) -> Pane:
-    """A pane with the activation map of a channel in place of the heatmap."""
-    values = explanation.activations[channel].detach().cpu().double().numpy()
-    signed = bool((values < 0).any())
-    return replace(
-        pane,
-        title=f"Activation of channel #{channel}",
-        note=f"at {explanation.layer.name} · {_cells(values)}",
-        cam=values,
-        limit=_most(values),
-        signed=signed,
-        colormap="RdBu_r" if signed and pane.colormap not in ("RdBu_r", "PuOr_r", "coolwarm") else pane.colormap,
-        ends=("", "") if signed else ("max", ""),
-    )
-
-
-def _cells(cam: Any) -> str:
-    return f"{cam.shape[0]} × {cam.shape[1]} cells"
-
-
-def _most(values: Any) -> float:
-    return float(np.abs(values).max(initial=0.0))
 
 
 def _lighter(png: bytes) -> bytes:
