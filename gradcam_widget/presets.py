@@ -47,6 +47,9 @@ def as_torchcam(explanation: Explanation) -> Tensor:
 
     ReLU (not for CAM), then minimum to 0 and maximum to 1, at the layer's size; torchcam leaves the upsampling to
     its ``overlay_mask``.
+
+    Args:
+        explanation: of the method that is compared.
     """
     return _min_max(explanation.signed_cam if explanation.method == "CAM" else explanation.cam, 1e-8)[None]
 

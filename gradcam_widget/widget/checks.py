@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import anywidget
@@ -276,19 +276,10 @@ class _Key:
 
     index: int
     identity: int
-    image: Any
+    image: Any = field(compare=False)
     layer: str
     target: Target
     method: str
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._values() == other._values()
-
-    def __hash__(self) -> int:
-        return hash(self._values())
-
-    def _values(self) -> tuple[object, ...]:
-        return self.index, self.identity, self.layer, self.target, self.method
 
 
 @dataclass(eq=False)

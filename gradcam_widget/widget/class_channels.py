@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +51,5 @@ def strongest(alphas: NDArray[Any], count: int) -> tuple[int, ...]:
         alphas: (classes, K).
         count: how many, or all where there are fewer.
     """
-    most: Sequence[float] = np.abs(alphas).max(0)
-    order = np.argsort(-np.asarray(most), kind="stable")
+    order = np.argsort(-np.abs(alphas).max(0), kind="stable")
     return tuple(int(channel) for channel in order[:count])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gradcam_widget import render
@@ -16,11 +15,10 @@ from gradcam_widget.heatmap import upsample
 from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import Painting, Picture
 from gradcam_widget.perturbation import Cancelled
-from gradcam_widget.targets import probabilities
 from gradcam_widget.widget.occluding import Occluded, Progress
 from gradcam_widget.widget.paint import PaintPad
 from gradcam_widget.widget.pictures import unique
-from gradcam_widget.widget.words import classes_of, target_of
+from gradcam_widget.widget.words import classes_of, probabilities_of, target_of
 
 __all__ = ["panel"]
 
@@ -125,10 +123,7 @@ class _Easel:
         self._mark()
         if not labels:
             return {}
-        values = probabilities(scores.reshape(-1))
-        if scores.numel() == 1 and len(labels) == 2:
-            values = torch.cat([1 - values, values])
-        return dict(zip(labels, values.tolist(), strict=True))
+        return dict(zip(labels, probabilities_of(scores, labels).tolist(), strict=True))
 
     # -- from the explorer to the pad --------------------------------------------------------------------------
 

@@ -24,7 +24,14 @@ _UPLOAD_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 
 
 def named_pictures(images: object) -> tuple[tuple[str, ...], list[Any]]:
-    """Names, all different, and pictures."""
+    """Names, all different, and pictures.
+
+    Args:
+        images: one picture, a list or a tensor (N, C, H, W) of them, or a dict name -> picture.
+
+    Raises:
+        TypeError, ValueError: for anything else, and for no picture at all. FileNotFoundError: for a missing file.
+    """
     if isinstance(images, Tensor) and images.ndim == 4 and images.shape[0] != 1:
         images = list(images)
     if isinstance(images, Mapping):

@@ -23,6 +23,7 @@ __all__ = [
     "in_words",
     "name_of",
     "predictions_of",
+    "probabilities_of",
     "target_of",
     "truth_of",
 ]
@@ -40,13 +41,22 @@ def classes_of(scores: Tensor, names: tuple[str, ...] | None) -> tuple[str, ...]
     return class_labels(names, scores.numel() if scores.ndim == 1 else 0)
 
 
+def probabilities_of(scores: Tensor, labels: Sequence[str]) -> Tensor:
+    """(classes,) the probability of each class that has a label.
+
+    Args:
+        scores: the model's output for one picture.
+        labels: of `classes_of`; two for a head with one score, whose sides are both named.
+    """
+    values = probabilities(scores.reshape(-1))
+    return torch.cat([1 - values, values]) if scores.numel() == 1 and len(labels) == 2 else values
+
+
 def predictions_of(scores: Tensor, labels: Sequence[str], count: int = _PREDICTIONS) -> tuple[Prediction, ...]:
     """The most probable classes, the most probable first."""
     if not labels:
         return ()
-    values = probabilities(scores.reshape(-1))
-    if scores.numel() == 1 and len(labels) == 2:
-        values = torch.cat([1 - values, values])
+    values = probabilities_of(scores, labels)
     best, indices = values.topk(min(count, values.numel()))
     return tuple(
         Prediction(index, labels[index], value)
@@ -83,9 +93,7 @@ def truth_of(index: int | None, scores: Tensor, labels: Sequence[str]) -> dict[s
             f"labels: the true class of this picture is {index}, and the model "
             + (f"has the classes 0 to {len(labels) - 1}" if labels else "gives no classes")
         )
-    values = probabilities(scores.reshape(-1))
-    if scores.numel() == 1 and len(labels) == 2:
-        values = torch.cat([1 - values, values])
+    values = probabilities_of(scores, labels)
     return {"index": index, "label": labels[index], "probability": float(values[index])}
 
 

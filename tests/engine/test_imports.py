@@ -233,7 +233,6 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "painting",
         "perturbation",
         "render",
-        "targets",
         "widget.occluding",
         "widget.paint",
         "widget.pictures",
