@@ -99,7 +99,8 @@ def explain_in_words(
         label: how the target is called; None for its own label.
 
     Raises:
-        ValueError: for names of another layer.
+        TypeError: for what is no explanation, or no names.
+        ValueError: for names of another layer, and for a count below 1.
     """
     if not isinstance(explanation, Explanation):
         raise TypeError(f"explanation: expected that of GradCAM.explain; got {type(explanation).__name__}")

@@ -102,6 +102,7 @@ def load_model(name: str, *, weights: str | None = "DEFAULT") -> nn.Module:
     ``weights_only`` in force.
 
     Raises:
+        TypeError: for a name that is no string.
         ValueError: for a name or weights that torchvision does not know, with the nearest ones.
         RuntimeError: when the weights cannot be fetched or read; the message says what to do.
     """
@@ -326,7 +327,7 @@ def _read(photograph: _Photograph) -> Image.Image:
     return picture
 
 
-def _collage(cat: Image.Image, coffee: Image.Image, side: int = 448) -> Image.Image:
+def _collage(cat: Image.Image, coffee: Image.Image) -> Image.Image:
     """The cat on the left half, the espresso on the right half of a square.
 
     The boxes are half as wide as high, and chosen so that the demo model gives both classes about the same
@@ -334,6 +335,7 @@ def _collage(cat: Image.Image, coffee: Image.Image, side: int = 448) -> Image.Im
     """
     from PIL import Image
 
+    side = 448
     half = (side // 2, side)
     picture = Image.new("RGB", (side, side))
     picture.paste(cat.resize(half, Image.Resampling.BICUBIC, box=(120, 0, 270, 300)), (0, 0))

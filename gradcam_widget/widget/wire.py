@@ -57,6 +57,9 @@ def encode(values: NDArray[Any], dtype: str) -> dict[str, Any]:
         dtype: "f32": the value itself; "i16": value = data * scale; "u8z": uint8, deflated by zlib,
             value = offset + data * scale. "u8z/31" uses 31 steps instead of 255, so that it deflates better.
             Zero is always met exactly.
+
+    Raises:
+        ValueError: for another dtype.
     """
     name, _, steps = dtype.partition("/")
     array = np.ascontiguousarray(values, dtype=np.float64)
