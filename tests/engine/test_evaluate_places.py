@@ -100,7 +100,7 @@ def test_agreement_with_occlusion_by_hand():
     assert turned.rank_correlation == pytest.approx(-1)
     assert "contradict" in turned.verdict
     assert occlusion_agreement(cam, PICTURE, logit, heatmap=np.ones((2, 2)), patch=1).rank_correlation is None
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="cancelled after"):
         occlusion_agreement(GradCAM(plain()), torch.randn(3, 16, 16), 1, progress=lambda *_: False)
 
 

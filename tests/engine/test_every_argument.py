@@ -40,7 +40,7 @@ def test_a_batch_is_explained_by_the_method_that_is_asked_for(cam):
 
 def test_a_replay_of_many_passes_can_be_cancelled(cam):
     manifest = manifest_of(cam.explain(PICTURE, 1, "0", "ScoreCAM"), cam, PICTURE)
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="cancelled after"):
         replay(manifest, cam.model, PICTURE, progress=stop)
 
 
@@ -50,7 +50,7 @@ def test_boxes_and_points_are_those_of_the_layer_and_method_that_are_asked_for(c
     assert (found.subject.layer, found.subject.method) == ("0", "HiResCAM")
     wanted = cam.explain(PICTURE, 1, "0", "HiResCAM").heatmap()
     assert found.heatmap == pytest.approx(wanted.double().numpy())
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="cancelled after"):
         check(GradCAM(plain()), PICTURE, (2, 2, 9, 9), 1, "0", "ScoreCAM", progress=stop)
 
 
@@ -65,7 +65,7 @@ def test_the_occlusion_beside_a_map_is_the_one_that_is_asked_for(cam):
 
 
 def test_pixels_are_painted_over_until_somebody_cancels(cam):
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="cancelled after"):
         road(cam, PICTURE, 1, "0", progress=stop)
 
 
@@ -73,7 +73,7 @@ def test_other_classes_are_drawn_by_a_seed_and_can_be_cancelled(cam):
     one, again, other = (other_classes(cam, PICTURE, 1, "0", classes=2, seed=seed).classes for seed in (0, 0, 2))
     assert one == again
     assert one != other
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="cancelled after"):
         other_classes(cam, PICTURE, 1, "0", progress=stop)
 
 

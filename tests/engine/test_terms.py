@@ -119,7 +119,7 @@ def test_many_passes_for_terms_can_be_refused(network):
         pass
 
     wide = Wide(nn.Conv2d(3, 40, 1), nn.Tanh(), Gap(), nn.Linear(40, 3)).double().eval()
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="cancelled after"):
         GradCAM(wide).terms(X, 0, "1", "AblationCAM", progress=refuse)
     assert calls[0][1] == 40
     cam.explain(X, 0, "1", "AblationCAM")

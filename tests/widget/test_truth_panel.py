@@ -98,7 +98,7 @@ def test_each_check_has_a_result_of_its_own(make):
     assert panel.result == {}
     panel.check = "confidence"
     assert panel.result["verdict"].startswith("With only what the map marks")
-    with pytest.raises(traitlets.TraitError):
+    with pytest.raises(traitlets.TraitError, match="magic"):
         panel.check = "magic"
 
 
