@@ -37,7 +37,7 @@ from gradcam_widget.explanation import Explanation
 from gradcam_widget.gradients import Gradients, Passes
 from gradcam_widget.harmless import autocast_off, autocasts
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, blank, own_transform, pixels, repaint
-from gradcam_widget.latest import Latest, is_trace_of, placed
+from gradcam_widget.last_picture import LastPicture, is_trace_of, placed
 from gradcam_widget.layers import Layer, spatial_dimensions
 from gradcam_widget.memory import Memory, is_out_of_memory
 from gradcam_widget.methods import Method, find_method
@@ -140,7 +140,7 @@ class GradCAM:
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._other_passes = Passes()
-        self._latest: Latest | None = None
+        self._latest: LastPicture | None = None
         self._scored: tuple[int, Target, float, float | None] | None = None  # picture, target, score, probability
 
     def __enter__(self) -> GradCAM:
@@ -694,7 +694,7 @@ class GradCAM:
         for key, kept in self._cache.roots():
             if is_trace_of(kept, inputs):
                 self._cache.get(key)
-                self._latest = Latest(image, key)
+                self._latest = LastPicture(image, key)
                 return key, kept
         for tensor in inputs:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -709,7 +709,7 @@ class GradCAM:
         trace = self._tracer(tuple(placed(tensor, first) for tensor in inputs))
         number = next(self._numbers)
         self._cache.put(number, trace, trace.bytes())
-        self._latest = Latest(image, number)
+        self._latest = LastPicture(image, number)
         return number, trace
 
     def _target(self, target: Target | None, trace: Trace) -> Target:

@@ -59,7 +59,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "guided": ("gradients", "graph", "targets", "trace"),
     "perturbation": ("harmless", "heatmap", "tail", "targets", "trace"),
     "evidence": ("gradients", "guided", "perturbation", "tail", "targets", "trace"),
-    "latest": ("trace",),
+    "last_picture": ("trace",),
     "memory": (),
     "resolution": ("arguments", "layers", "targets", "trace"),
     "engine": (
@@ -72,7 +72,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "gradients",
         "harmless",
         "inputs",
-        "latest",
+        "last_picture",
         "layers",
         "memory",
         "methods",

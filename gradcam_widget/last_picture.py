@@ -9,10 +9,10 @@ from torch import Tensor
 
 from gradcam_widget.trace import Trace
 
-__all__ = ["Latest", "is_trace_of", "placed"]
+__all__ = ["LastPicture", "is_trace_of", "placed"]
 
 
-class Latest:
+class LastPicture:
     """The tensor asked about last, so that asking again need not compare all of its values."""
 
     def __init__(self, image: object, number: int) -> None:
