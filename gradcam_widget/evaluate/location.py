@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
-from gradcam_widget.evaluate.question import Numbers, Question, Subject, ask
+from gradcam_widget.evaluate.question import Numbers, Question, Steps, Subject, ask
 from gradcam_widget.localise import THRESHOLD, Box, find_box
 from gradcam_widget.perturbation import Progress
 
@@ -172,7 +172,7 @@ def localisation(
         method: as there.
         threshold: 0 to 1, of the maximum.
         heatmap: (H, W) of the picture's size, to be evaluated in place of the engine's.
-        progress: cancels the passes of a method that needs many.
+        progress: (done, in all) maps; returning False cancels the passes of a method that needs many.
 
     Raises:
         TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
@@ -183,7 +183,9 @@ def localisation(
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a share of the maximum, from 0 to 1; got {threshold!r}")
     mask = _region(cam, image, truth, "truth")
-    question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=progress)
+    steps = Steps(progress, 1)
+    question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=steps.inner)
+    steps.done()
     box, true_box = find_box(question.heatmap, threshold), _box_of(mask)
     return Localisation(
         subject=question.subject,
@@ -219,7 +221,7 @@ def pointing_game(
         method: as there.
         tolerance: pixels that the maximum may lie outside; 15 in the paper.
         heatmap: (H, W) of the picture's size, to be evaluated in place of the engine's.
-        progress: cancels the passes of a method that needs many.
+        progress: (done, in all) maps; returning False cancels the passes of a method that needs many.
 
     Raises:
         TypeError, ValueError: for an argument that cannot be used, before any pass; and as `GradCAM.explain`.
@@ -229,7 +231,9 @@ def pointing_game(
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance: expected a number of pixels, 0 or more; got {tolerance!r}")
     mask = _region(cam, image, region, "region")
-    question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=progress)
+    steps = Steps(progress, 1)
+    question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=steps.inner)
+    steps.done()
     point, distance = None, math.inf
     if question.heatmap.max() > 0:
         y, x = (int(at) for at in np.unravel_index(question.heatmap.argmax(), question.heatmap.shape))
