@@ -117,24 +117,14 @@ def name_channels(
             overlap = Overlap(masks, names, survey.picture, thresholds, found.lowest, found.highest)
             survey.read(overlap.take)
             fits = list(map(_better, _fits(overlap.concepts(), threshold), fits))
-        layer_read, approximate = found.layer, found.is_approximate()
-        channels = tuple(
-            Channel(
-                number=k,
-                places=places,
-                concept=fits[k][0],
-                named=fits[k][1],
-                threshold=None if thresholds is None else float(thresholds[k]),
-            )
-            for k, places in enumerate(found.places(around, approximate))
-        )
+        channels = _channels(found, around, fits, thresholds)
         seen = sorted({place.picture for channel in channels for place in channel.places})
         return ChannelNames(
-            layer=layer_read.name,
-            shape=layer_read.shape,
+            layer=found.layer.name,
+            shape=found.layer.shape,
             channels=channels,
             pictures=names,
-            approximate=approximate,
+            approximate=found.is_approximate(),
             quantile=quantile,
             threshold=threshold,
             label_threshold=label_threshold,
@@ -149,6 +139,17 @@ def name_channels(
 
 _Fit = tuple[Concept | None, bool]
 """The concept that fits a channel best, and whether it fits so well that it is its name."""
+
+
+def _channels(
+    found: Strongest, around: int, fits: Sequence[_Fit], thresholds: Tensor | None
+) -> tuple[Channel, ...]:
+    limits = [None] * len(fits) if thresholds is None else thresholds.tolist()
+    places = found.places(around, found.is_approximate())
+    return tuple(
+        Channel(number=k, places=those, concept=concept, named=named, threshold=limit)
+        for k, (those, (concept, named), limit) in enumerate(zip(places, fits, limits, strict=True))
+    )
 
 
 def _fits(concepts: Sequence[Concept | None], threshold: float) -> list[_Fit]:
