@@ -151,10 +151,7 @@ function render({ model, el }) {
     root.dataset.layout = root.clientWidth >= 860 ? "wide" : "narrow";
     retheme();
   }), root);
-  const attributes = ["class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "data-theme", "data-bs-theme"];
-  for (const page of [document.body, document.documentElement]) {
-    observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: attributes });
-  }
+  watchTheme(retheme, observe);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", retheme, { signal });
 
   adopt(root);

@@ -134,17 +134,6 @@ function comparePart({ tip, say, signal, limits, mirror }, picture) {
     contrast.bar.show(third, true, ["first", "second"]);
   }
 
-  function boxOf(canvas, [row, col]) {
-    const box = canvas.getBoundingClientRect();
-    const edge = (index, count, start, size) => start + Math.round((index * size * ratio) / count) / ratio;
-    return {
-      left: edge(col, scene.cols, box.left, box.width),
-      right: edge(col + 1, scene.cols, box.left, box.width),
-      top: edge(row, scene.rows, box.top, box.height),
-      bottom: edge(row + 1, scene.rows, box.top, box.height),
-    };
-  }
-
   function clear() {
     cell = null;
     tip.hide();
@@ -158,7 +147,7 @@ function comparePart({ tip, say, signal, limits, mirror }, picture) {
     for (const { canvas, outline } of plates) {
       outline.hidden = !at || !isComparing(scene);
       if (outline.hidden) continue;
-      const box = boxOf(canvas, at);
+      const box = cellRect(canvas, at, scene, ratio);
       const origin = canvas.getBoundingClientRect();
       Object.assign(outline.style, {
         left: `${box.left - origin.left}px`,
@@ -177,7 +166,7 @@ function comparePart({ tip, say, signal, limits, mirror }, picture) {
     const at = cell[0] * scene.cols + cell[1];
     const own = [shorten(scene.target.label, 24), number(scene.cam[at])];
     const lines = [[`cell (${cell[0]}, ${cell[1]})`, ""], own, ...pairAt(scene, at)];
-    tip.show(lines, boxOf(plate.canvas, cell), [plate.canvas.getBoundingClientRect()]);
+    tip.show(lines, cellRect(plate.canvas, cell, scene, ratio), [plate.canvas.getBoundingClientRect()]);
     if (spoken) say(lines.map((line) => line.join(" ")).join(", "));
   }
 

@@ -22,6 +22,19 @@ function formula(against) {
   return [written, h("span", { class: "gcw-hidden" }, spoken)];
 }
 
+/** The client rectangle of one cell [row, col] of a map of rows x cols, which is drawn on whole device pixels:
+ *  `ratio` of them for each CSS pixel. */
+function cellRect(canvas, [row, col], { rows, cols }, ratio) {
+  const box = canvas.getBoundingClientRect();
+  const edge = (index, count, start, size) => start + Math.round((index * size * ratio) / count) / ratio;
+  return {
+    left: edge(col, cols, box.left, box.width),
+    right: edge(col + 1, cols, box.left, box.width),
+    top: edge(row, rows, box.top, box.height),
+    bottom: edge(row + 1, rows, box.top, box.height),
+  };
+}
+
 /** The dark tip, shared by the picture and the bars: lines of text beside the thing they speak of. */
 function tipPart(root) {
   const element = h("div", { class: "gcw-tip", "aria-hidden": "true", hidden: true });

@@ -229,14 +229,8 @@ function render({ model: given, el }) {
     observe(new MutationObserver((records) => {
       if (records.some((record) => !root.contains(record.target))) ready();
     }), container, { childList: true, subtree: true });
-    for (const group of container.querySelectorAll(".gradcam-controls .widget-toggle-buttons")) {
-      const watched = { attributes: true, attributeFilter: ["class"], subtree: true };
-      observe(new MutationObserver(() => showPressed(group)), group, watched);
-    }
-    const attributes = ["class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "data-theme", "data-bs-theme"];
-    for (const page of [document.body, document.documentElement]) {
-      observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: attributes });
-    }
+    watchPressed(container, observe);
+    watchTheme(retheme, observe);
   }
 
   let settled = false;

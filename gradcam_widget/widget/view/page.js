@@ -52,6 +52,18 @@ function applyTheme(elements) {
   return theme !== before;
 }
 
+const THEMED = [
+  "class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "data-theme", "data-bs-theme",
+];
+
+/** Calls `retheme` when the page may have another theme. `observe(observer, ...)` starts an observer and sees to
+ *  its end. */
+function watchTheme(retheme, observe) {
+  for (const page of [document.body, document.documentElement]) {
+    observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: THEMED });
+  }
+}
+
 const FOCUSABLE = "select, button, canvas, input, [tabindex], [contenteditable]";
 
 /** Makes the widget's controls good citizens of a notebook: no key pressed in them is a shortcut of the
@@ -101,6 +113,14 @@ function makeSlider(handle) {
 function showPressed(group) {
   for (const button of group.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", button.classList.contains("mod-active"));
+  }
+}
+
+/** Keeps that up for all such groups among the controls. */
+function watchPressed(scope, observe) {
+  for (const group of scope.querySelectorAll(".gradcam-controls .widget-toggle-buttons")) {
+    const watched = { attributes: true, attributeFilter: ["class"], subtree: true };
+    observe(new MutationObserver(() => showPressed(group)), group, watched);
   }
 }
 

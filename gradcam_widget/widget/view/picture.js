@@ -61,18 +61,6 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     if (overlay?.canvas.width !== width || overlay.canvas.height !== height) overlay = overlayOf(width, height);
   }
 
-  /** The client rectangle of one cell of the map. */
-  function cellBox([row, col]) {
-    const box = canvas.getBoundingClientRect();
-    const edge = (index, count, start, size) => start + Math.round((index * size * ratio) / count) / ratio;
-    return {
-      left: edge(col, scene.cols, box.left, box.width),
-      right: edge(col + 1, scene.cols, box.left, box.width),
-      top: edge(row, scene.rows, box.top, box.height),
-      bottom: edge(row + 1, scene.rows, box.top, box.height),
-    };
-  }
-
   /** Writes the limits of the colour bar beside it; the two sides of a signed one are named as well. */
   function showLimits(max, signed) {
     const low = signed ? number(-max) : "0";
@@ -149,7 +137,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     const { cam, max, signed } = mapOnShow();
     const value = cam[row * scene.cols + col];
     const share = max > 0 ? value / max : 0;
-    const box = cellBox(cell);
+    const box = cellRect(canvas, cell, scene, ratio);
     outlineCell(cell);
     const ofMax = `${share.toFixed(2).replace("-", MINUS)} of ${lens || max === scene.max ? "max" : "the scale"}`;
     const what = lens ? `A of #${lens.channel}` : "value";

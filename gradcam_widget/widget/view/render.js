@@ -517,14 +517,8 @@ function render({ model: given, el }) {
     observe(new MutationObserver((records) => {
       if (records.some((record) => !root.contains(record.target))) adopt(scope);
     }), scope, { childList: true, subtree: true, attributes: true, attributeFilter: ["title"] });
-    for (const group of scope.querySelectorAll(".gradcam-controls .widget-toggle-buttons")) {
-      const watched = { attributes: true, attributeFilter: ["class"], subtree: true };
-      observe(new MutationObserver(() => showPressed(group)), group, watched);
-    }
-    const attributes = ["class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "data-theme", "data-bs-theme"];
-    for (const page of [document.body, document.documentElement]) {
-      observe(new MutationObserver(retheme), page, { attributes: true, attributeFilter: attributes });
-    }
+    watchPressed(scope, observe);
+    watchTheme(retheme, observe);
     redraw();
   }
 
