@@ -32,8 +32,9 @@ from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thumbnail, encode_picture
+from gradcam_widget.widget.choices import Choices
 from gradcam_widget.widget.class_channels import ClassChannels, strongest
-from gradcam_widget.widget.controls import Choices, Controls
+from gradcam_widget.widget.controls import Controls
 from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
 from gradcam_widget.widget.export import Exports
 from gradcam_widget.widget.handout import HandOut

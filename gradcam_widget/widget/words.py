@@ -13,7 +13,7 @@ from gradcam_widget.engine import Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.targets import BinaryLogit, ClassLogit, name_target, probabilities
 from gradcam_widget.widget.canvas import Notice
-from gradcam_widget.widget.controls import Prediction, class_labels
+from gradcam_widget.widget.choices import Prediction, class_labels
 
 __all__ = [
     "classes_of",

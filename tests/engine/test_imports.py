@@ -191,7 +191,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.view.__init__": (),
     "widget.cures": (),
     "widget.canvas": ("widget.cures", "widget.view.__init__", "widget.wire"),
-    "widget.controls": ("widget.parts", "widget.state", "widget.wire"),
+    "widget.choices": ("widget.wire",),
+    "widget.controls": ("widget.choices", "widget.parts", "widget.state"),
     "widget.panels": ("widget.parts", "widget.state"),
     "widget.latest": (),
     "widget.pad_canvas": ("painting",),
@@ -225,7 +226,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.picks",
         "widget.wire",
     ),
-    "widget.words": ("diagnosis", "engine", "explanation", "targets", "widget.canvas", "widget.controls"),
+    "widget.words": ("diagnosis", "engine", "explanation", "targets", "widget.canvas", "widget.choices"),
     "widget.easel": (
         "explanation",
         "heatmap",
@@ -298,6 +299,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "render",
         "targets",
         "widget.canvas",
+        "widget.choices",
         "widget.class_channels",
         "widget.controls",
         "widget.cures",
@@ -324,6 +326,7 @@ WIDGETS = ("anywidget", "ipycanvas", "IPython", "ipywidgets", "traitlets")
 HEAVY = ("matplotlib.pyplot", "torchvision")
 SHELL = (
     "widget.canvas",
+    "widget.choices",
     "widget.controls",
     "widget.latest",
     "widget.occluding",

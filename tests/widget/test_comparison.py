@@ -21,7 +21,7 @@ from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import ClassProbability, Contrast
 from gradcam_widget.widget import wire
 from gradcam_widget.widget.canvas import Pair, Scene
-from gradcam_widget.widget.controls import NOTHING
+from gradcam_widget.widget.choices import NOTHING
 from gradcam_widget.widget.explorer import GradCAMWidget
 from gradcam_widget.widget.labels import true_classes
 

@@ -9,7 +9,8 @@ import pytest
 from messages import browser_sets, choose, click, counted
 
 from gradcam_widget.widget import controls as controls_module
-from gradcam_widget.widget.controls import Choices, Controls, Prediction, class_labels, find_class, uploaded
+from gradcam_widget.widget.choices import Choices, Prediction, class_labels, find_class
+from gradcam_widget.widget.controls import Controls, uploaded
 from gradcam_widget.widget.state import Offer, State
 
 LAYERS = tuple(
