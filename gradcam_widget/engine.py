@@ -404,6 +404,9 @@ class GradCAM:
             target: as in `explain`.
             layers: names, modules or `Layer` objects; None for every feature map that the target depends on.
             method: as in `explain`.
+
+        Raises:
+            TypeError, ValueError: as `explain`.
         """
         row = find_method(method)
         wanted = check_target(target, self.class_names)
@@ -519,6 +522,9 @@ class GradCAM:
             fill: what the patch shows: "mean" (the picture's mean colour), "grey" or "blur".
             progress: as in `explain`.
 
+        Raises:
+            TypeError, ValueError: as `explain`, and for a patch, stride or fill that cannot be used.
+
         Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
         """
         wanted = check_target(target, self.class_names)
@@ -566,6 +572,9 @@ class GradCAM:
             count: how many versions there are.
             target: as in `explain`; None for the class predicted for the picture itself.
             progress: as in `explain`.
+
+        Raises:
+            TypeError, ValueError: as `explain`, and for a count below 1.
         """
         wanted = check_target(target, self.class_names)
         _check_callable(versions, "versions", "(picture, range) -> tensor (n, C, H, W)")

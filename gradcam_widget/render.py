@@ -77,6 +77,12 @@ def overlay(picture: Array, heatmap: Array, name: str = "viridis", opacity: floa
     A pixel's colour depends on the picture, its own value and the opacity alone: the map is mixed in by
     ``opacity * min(1, 2 * value)``, so that where there is no evidence the picture stays untouched.
 
+    Args:
+        picture: uint8 (H, W, 3).
+        heatmap: (H, W) in [0, 1].
+        name: of a colour table, a key of `COLORMAPS`.
+        opacity: of the map, 0 to 1.
+
     Raises:
         ValueError: for an opacity that is no share.
     """

@@ -170,6 +170,11 @@ class Finer:
 def finer(target: Target, output: Tensor, classes: int = 3) -> Finer:
     """FinerCAM's target for a class and an output (num_classes,): against those with the nearest scores.
 
+    Args:
+        target: a class's logit.
+        output: (num_classes,), for the picture.
+        classes: how many others.
+
     Raises:
         ValueError: for a target that is no class logit, or fewer than two classes.
     """
