@@ -431,4 +431,4 @@ def test_closed_with_its_explorer_it_leaves_nothing_behind():
         widget.close()
         assert pad.wait(PATIENCE)
     assert set(ipywidgets_widget._instances) - before == set()
-    assert threading.active_count() == threads
+    eventually(lambda: threading.active_count() <= threads)  # work is done a moment before its thread ends

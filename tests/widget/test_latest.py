@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from patience import PATIENCE
+from patience import PATIENCE, eventually
 
 from gradcam_widget.widget.latest import Latest
 
@@ -34,7 +34,7 @@ def test_many_wishes_while_it_works_are_one_more_run_with_the_last_state():
     go_on.set()
     assert latest.wait(PATIENCE)
     assert seen == [0, 60]
-    assert threads() == []
+    eventually(lambda: threads() == [])  # it is done a moment before its thread ends
 
 
 def test_waiting_can_be_given_up():
@@ -91,4 +91,4 @@ def test_stopped_it_begins_nothing_more():
     latest.ask()
     assert latest.wait(PATIENCE)
     assert len(runs) == 1
-    assert threads() == []
+    eventually(lambda: threads() == [])  # it is done a moment before its thread ends
