@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,3 +15,8 @@ def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def ended(name: str) -> None:
+    """Wait until no thread of this name is left."""
+    eventually(lambda: not any(thread.name == name for thread in threading.enumerate()))

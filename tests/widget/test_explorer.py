@@ -21,7 +21,7 @@ import torch
 import traitlets
 from ipywidgets.widgets import widget as ipywidgets_widget
 from messages import browser_says, browser_sets, choose, click, counted, decode
-from patience import PATIENCE, eventually
+from patience import PATIENCE, ended, eventually
 from PIL import Image
 from tiny import Four, green_right, red_left
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import ClassProbability
 from gradcam_widget.widget import explorer, pictures
 from gradcam_widget.widget.explorer import GradCAMWidget, coverage
+
+JOB = "gradcam_widget"  # the thread of many passes
 
 
 @pytest.fixture
@@ -658,9 +660,8 @@ def test_many_passes_are_told_before_they_run_and_run_when_they_are_asked_for(wi
     assert (widget._controls.method.value, widget._controls.layer.value) == ("ScoreCAM", "pool")
     assert widget._controls.target.value.startswith("cat · ")
     browser_says(widget._canvas, type="compute")
-    eventually(lambda: widget._canvas.revision == revision + 1)
-    eventually(lambda: widget.explanation is not None)
-    assert (widget._canvas.task, widget._canvas.notice) == ({}, {})
+    ended(JOB)
+    assert (widget._canvas.revision, widget._canvas.task, widget._canvas.notice) == (revision + 1, {}, {})
     assert widget._canvas.scene["method"]["name"] == "ScoreCAM"
     assert widget._canvas.scene["status"]["passes"] == "2 forward passes"
     # Score-CAM by hand: N(A0) keeps the red half, N(A1) is flat and masks all. The scores of "cat", 4 times the
@@ -746,8 +747,8 @@ def test_moving_the_opacity_does_not_end_the_passes(halted: tuple[GradCAMWidget,
     browser_sets(widget._controls.opacity, value=0.25)
     assert widget._canvas.task["done"] == 0
     model.gate.set()
-    eventually(lambda: widget.explanation is not None and widget._canvas.task == {})
-    assert widget.explanation.method == "ScoreCAM"
+    ended(JOB)
+    assert (widget.explanation.method, widget._canvas.task) == ("ScoreCAM", {})
 
 
 def test_close_ends_the_passes(halted: tuple[GradCAMWidget, Wide]) -> None:
@@ -769,7 +770,7 @@ def test_passes_that_fail_are_told_and_left_behind(
     monkeypatch.setattr(widget.engine.model.pool, "forward", fail)
     with caplog.at_level(logging.ERROR, "gradcam_widget"):
         browser_says(widget._canvas, type="compute")
-        eventually(lambda: bool(widget._canvas.notice))
+        ended(JOB)
     assert "the pool is closed" in widget._canvas.notice["message"]
     assert (widget._canvas.task, widget._canvas.notice["stale"]) == ({}, True)
     monkeypatch.undo()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from messages import browser_says, counted
-from patience import eventually
+from patience import ended
 from tiny import Four, green_right, red_left
 
 from gradcam_widget.widget.explorer import GradCAMWidget
@@ -47,7 +47,7 @@ def test_passes_that_begin_are_answered_at_once(widget: GradCAMWidget) -> None:
     widget.method = "ScoreCAM"
     with counted() as sent:
         browser_says(widget._canvas, type="compute", request="a-1")
-        eventually(lambda: widget.explanation is not None)
+        ended("gradcam_widget")
     answers = [set(one.state) for one in sent if "answered" in one.state]
     assert answers[0] >= {"task", "answered"}
     assert len(answers) == 1

@@ -11,7 +11,7 @@ import pytest
 import traitlets
 from ipywidgets.widgets import widget as ipywidgets_widget
 from messages import browser_says, browser_sets, counted
-from patience import PATIENCE, eventually
+from patience import PATIENCE, ended, eventually
 from PIL import Image
 from tiny import Four, red_left
 
@@ -137,7 +137,7 @@ def test_the_button_runs_in_the_background_and_cancel_works_at_once(make, monkey
     browser_says(panel, type="cancel")
     assert panel.task == {}  # although the check has not seen it yet
     go_on.set()
-    eventually(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
+    ended("gradcam_widget check")
     assert (panel.result, panel.notice) == ({}, {})
 
 
@@ -149,7 +149,7 @@ def test_another_selection_stops_what_is_running(make, monkeypatch):
     assert running.wait(PATIENCE)
     widget.target = "dog"
     go_on.set()
-    eventually(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
+    ended("gradcam_widget check")
     assert (panel.task, panel.result) == ({}, {})
 
 
@@ -196,5 +196,5 @@ def test_closing_the_explorer_closes_it_and_stops_it(monkeypatch):
     assert running.wait(PATIENCE)
     widget.close()
     go_on.set()
-    eventually(lambda: not any(thread.name == "gradcam_widget check" for thread in threading.enumerate()))
+    ended("gradcam_widget check")
     assert set(ipywidgets_widget._instances) == before
