@@ -7,7 +7,7 @@ import inspect
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -410,7 +410,7 @@ class GradCAM:
         """
         row = find_method(method)
         wanted = check_target(target, self.class_names)
-        places = None if layers is None else check_layers(several(layers, "layers"), self.model)
+        places = None if layers is None else self._check_layers(several(layers, "layers"))
 
         def run() -> dict[str, Explanation]:
             key, trace = self._trace(image)
@@ -725,12 +725,18 @@ class GradCAM:
         return settle_target(target, trace.scores, self.class_names)
 
     def _check_layer(self, layer: object) -> str | nn.Module | None:
-        if isinstance(layer, str):
-            with self._lock:
-                trace = None if self._latest is None else self._cache.peek(self._latest.number)
-                if trace is not None and layer in trace.by_name:
-                    return layer  # the quick way; the whole check walks through the model
-        return check_layer(layer, self.model)
+        return layer if isinstance(layer, str) and layer in self._known_names() else check_layer(layer, self.model)
+
+    def _check_layers(self, layers: list[object]) -> list[str | nn.Module | None]:
+        known = self._known_names()
+        names = [layer for layer in layers if isinstance(layer, str) and layer in known]
+        return [*names] if len(names) == len(layers) else check_layers(layers, self.model)
+
+    def _known_names(self) -> Collection[str]:
+        """Names of layers that need no further check, which would walk through the whole model."""
+        with self._lock:
+            trace: Trace | None = None if self._latest is None else self._cache.peek(self._latest.number)
+            return () if trace is None else trace.by_name
 
     def _record_at(
         self, place: str | nn.Module | None, key: int, trace: Trace, target: Target

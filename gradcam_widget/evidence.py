@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gradcam_widget.gradients import Gradients, Passes, scalar
+from gradcam_widget.backward import scalar
+from gradcam_widget.gradients import Gradients, Passes
 from gradcam_widget.guided import guided_backpropagation
 from gradcam_widget.perturbation import Progress, ablated_scores, batch_size, masked_scores
 from gradcam_widget.tail import Selector, Tail

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from gradcam_widget.backward import backward, batched_backward, root_of, seed_of
 from gradcam_widget.cache import Cache
+from gradcam_widget.route import Route, find_route
 from gradcam_widget.slopes import Slopes
-from gradcam_widget.targets import Target, name_target
+from gradcam_widget.targets import Target
 from gradcam_widget.trace import Record, Trace
 
-__all__ = ["Gradients", "Passes", "scalar"]
+__all__ = ["Gradients", "Passes"]
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,67 @@ class Passes:
 
 
 class _Known:
-    """What is known of one target: gradients and their means by record index. Bytes count each storage once."""
+    """What is known of one target at the records of a trace. Bytes count each storage once.
 
-    __slots__ = ("by_slopes", "bytes", "gradients", "means", "storages")
+    Attributes:
+        gradients: by record index; None where no path leads to the target.
+        means: the mean gradients that have been asked for, by record index.
+        sums: what passes have left of the others: the sums over the cells.
+        taken: bits of the records whose gradient is known.
+        begun: bits of those from which a pass can go on, because it is not None.
+        summed: bits of those whose mean is known, or their sum.
+        by_slopes: whether the means that `gradcam_widget.slopes` can tell are among them.
+        bytes: of all of it.
+    """
+
+    __slots__ = ("_storages", "begun", "by_slopes", "bytes", "gradients", "means", "summed", "sums", "taken")
 
     def __init__(self) -> None:
         self.gradients: dict[int, Tensor | None] = {}
         self.means: dict[int, Tensor | None] = {}
-        self.storages: set[int] = set()
+        self.sums: dict[int, Tensor] = {}
+        self.taken = self.begun = self.summed = 0
         self.by_slopes = False
         self.bytes = 0
+        self._storages: set[int] = set()
 
     def add(self, record: Record, gradient: Tensor | None) -> None:
+        """A gradient that a pass has taken."""
         self.gradients[record.index] = gradient
+        self.taken |= 1 << record.index
         if gradient is None:
-            self.means[record.index] = None
             return
+        self.begun |= 1 << record.index
         storage = gradient.untyped_storage()
-        if (address := storage.data_ptr()) not in self.storages:
-            self.storages.add(address)
+        if (address := storage.data_ptr()) not in self._storages:
+            self._storages.add(address)
             self.bytes += storage.nbytes()
 
+    def add_sums(self, route: Route, sums: Mapping[int, Tensor]) -> None:
+        """What a pass has left at the records on its way."""
+        self.sums.update(sums)
+        self.summed |= route.bits
+        self.bytes += route.mean_bytes
+
     def add_mean(self, record: Record, mean: Tensor | None) -> None:
+        """A mean gradient, or None where no path leads to the target."""
         self.means[record.index] = mean
+        self.summed |= 1 << record.index
         if mean is not None:
             self.bytes += mean.nbytes
+
+    def settle(self, records: Sequence[Record]) -> None:
+        """Means of records of which the gradient or its sum is known."""
+        for record in records:
+            index = record.index
+            if index in self.means:
+                continue
+            if self.summed >> index & 1:
+                total = self.sums.pop(index, None)
+                self.means[index] = None if total is None else record.mean_of(total)
+            else:
+                gradient = self.gradients[index]
+                self.add_mean(record, None if gradient is None else record.mean(gradient))
 
 
 class Gradients:
@@ -103,20 +140,6 @@ class Gradients:
             self._keep(place, known)
         return known.gradients
 
-    def _take(self, trace: Trace, target: Target, records: Sequence[Record], known: _Known) -> bool:
-        """Take the gradients that are missing at some records; whether that took a pass."""
-        missing = [record for record in records if record.index not in known.gradients]
-        if not missing:
-            return False
-        start = self._start(trace, missing, known.gradients)
-        wanted = _between(trace, start, missing, known.gradients)
-        with trace.backward():
-            found = _grad(*_root(trace, target, start, known), [record.output for record in wanted])
-        for record, gradient in zip(wanted, found, strict=True):
-            known.add(record, gradient)
-        self.passes += 1
-        return True
-
     def means(
         self, key: int, trace: Trace, target: Target, records: Sequence[Record]
     ) -> Mapping[int, Tensor | None]:
@@ -125,55 +148,59 @@ class Gradients:
         """
         place = (key, "gradients", target)
         known: _Known = self._cache.get(place) or _Known()
-        missing = [record for record in records if record.index not in known.means]
-        if not missing:
-            return known.means
-        if self._by_slopes(trace, target, known):
+        changed = self._by_slopes(trace, target, known)
+        there = known.summed | known.taken
+        missing = [record for record in records if not there >> record.index & 1]
+        if missing:
+            self._sum(trace, target, missing, known)
+        known.settle(records)
+        if changed or missing:
             self._keep(place, known)
-        for record in missing:
-            if record.index not in known.means and record.index in known.gradients:
-                gradient = known.gradients[record.index]
-                known.add_mean(record, None if gradient is None else record.mean(gradient))
-        missing = [record for record in missing if record.index not in known.means]
-        if not missing:
-            return known.means
-        self.passes += 1
-        start = self._start(trace, missing, known.gradients)
-        wanted = _between(trace, start, missing, known.means)
-        if sum(record.output.nbytes for record in wanted) <= _LITTLE:
-            with trace.backward():
-                found = _grad(*_root(trace, target, start, known), [record.output for record in wanted])
-            for record, gradient in zip(wanted, found, strict=True):
-                known.add(record, gradient)
-            for record in missing:  # the others' when they are asked for
-                gradient = known.gradients[record.index]
-                known.add_mean(record, None if gradient is None else record.mean(gradient))
-            self._keep(place, known)
-            return known.means
-        # A pass runs only through what lies above one of its inputs. The means are taken as it goes by; beside the
-        # ends only that gradient is kept from which a later pass can go on to what lies below.
-        ends = trace.lowest(wanted)
-        cut = trace.cut(wanted)
-        inputs = [record for record in wanted if record.index in ends or record is cut]
-        with trace.backward(), trace.means_taken() as means:
-            found = _grad(*_root(trace, target, start, known), [record.output for record in inputs])
-        for record in wanted:
-            known.add_mean(record, means.get(record.index))
-        for record, gradient in zip(inputs, found, strict=True):
-            if gradient is None:
-                known.add(record, None)
-            elif trace.leads_on(record):
-                known.add(record, gradient)
-        self._keep(place, known)
         return known.means
+
+    def _take(self, trace: Trace, target: Target, records: Sequence[Record], known: _Known) -> bool:
+        """Take the gradients that are missing at some records; whether that took a pass."""
+        missing = [record for record in records if not known.taken >> record.index & 1]
+        if not missing:
+            return False
+        route = find_route(trace, missing, known.begun, known.taken)
+        self._run(trace, target, route, route.wanted, known)
+        return True
+
+    def _sum(self, trace: Trace, target: Target, missing: Sequence[Record], known: _Known) -> None:
+        """Take the sums of the gradients at some records, or the gradients where those are small."""
+        route = find_route(trace, missing, known.begun, known.summed | known.taken)
+        if route.gradient_bytes <= _LITTLE:
+            self._run(trace, target, route, route.wanted, known)
+            return
+        with trace.sums_taken(route.bits) as sums:
+            self._run(trace, target, route, route.ends, known)
+        known.add_sums(route, sums)
+
+    def _run(self, trace: Trace, target: Target, route: Route, records: Sequence[Record], known: _Known) -> None:
+        """One pass along a route, which takes the gradients at some records and keeps those that are of use."""
+        with trace.backward():
+            root, seed = (
+                root_of(target, trace)
+                if route.start is None
+                else (route.start.output, known.gradients[route.start.index])
+            )
+            found = backward(root, seed, [record.output for record in records])
+        self.passes += 1
+        everything = records is route.wanted
+        for record, gradient in zip(records, found, strict=True):
+            if everything or gradient is None or route.led_on >> record.index & 1:
+                known.add(record, gradient)
 
     def _by_slopes(self, trace: Trace, target: Target, known: _Known) -> bool:
         """Add the mean gradients that follow from that of the pooled features, if there are any; whether it did.
 
         They are always taken so, lest the last bits of a weight should depend on what was asked before.
         """
+        if known.by_slopes:
+            return False
         slopes = self._slopes_of(trace)
-        if not slopes or slopes.pooled is None or known.by_slopes:
+        if not slopes or slopes.pooled is None:
             return False
         gradient = slopes.linear_gradient(target)
         if gradient is None:
@@ -197,10 +224,8 @@ class Gradients:
         self._trim(place, known.bytes)
 
     def together(self, key: int, trace: Trace, targets: Sequence[Target], record: Record, *, whole: bool) -> None:
-        """Take the gradients of several targets at one record, or their means, in batches where that is faster.
-
-        Nothing is taken where a model's operations cannot be batched, or where a gradient is zero everywhere,
-        which may mean that there is none: a call for each target does it then.
+        """Take the gradients of several targets at one record, or all the means on the way to it, in batches where
+        that is faster. Nothing is taken where a model's operations cannot be batched: a call for each target does.
 
         Args:
             key: as in a call.
@@ -209,34 +234,58 @@ class Gradients:
             record: a feature map.
             whole: whether the gradients are needed, or only their means.
         """
-        if not whole and (slopes := self._slopes_of(trace)) and record in slopes:
+        slopes = None if whole else self._slopes_of(trace)
+        if slopes and slopes.pooled is not None and any(slopes.linear_gradient(t) is None for t in targets):
+            self.together(key, trace, targets, slopes.pooled, whole=True)
+        if not trace.can_batch or (slopes and record in slopes):
             return
-        places = {(key, "gradients", target): target for target in targets}
-        waiting = [
-            (place, target)
-            for place, target in places.items()
-            if (known := self._cache.get(place)) is None
-            or (record.index not in known.gradients and (whole or record.index not in known.means))
-        ]
-        size = _batch_size(record.output, self._cache.budget)
-        if size < _FEWEST or not trace.can_batch:
+        waiting: dict[Route, list[_Waiting]] = {}
+        for target in dict.fromkeys(targets):
+            known = self._cache.get((key, "gradients", target)) or _Known()
+            if not whole:
+                self._by_slopes(trace, target, known)
+            done = known.taken if whole else known.taken | known.summed
+            if not done >> record.index & 1:
+                route = find_route(trace, [record], known.begun, done)
+                waiting.setdefault(route, []).append((target, known))
+        for route, those in waiting.items():
+            records = [record] if whole else route.wanted
+            size = _batch_size(records, self._cache.budget)
+            for first in range(0, len(those), size):
+                chunk = those[first : first + size]
+                if len(chunk) > 1 and trace.can_batch:
+                    self._run_batch(key, trace, route, records, chunk)
+
+    def _run_batch(
+        self, key: int, trace: Trace, route: Route, records: Sequence[Record], chunk: Sequence[_Waiting]
+    ) -> None:
+        """One pass along a route for several targets of which the same is known."""
+        with trace.backward():
+            start = route.start
+            root = trace.output if start is None else start.output
+            seeds = [
+                seed_of(target, trace) if start is None else cast(Tensor, known.gradients[start.index])
+                for target, known in chunk
+            ]
+            found = batched_backward(root, torch.stack(seeds), [record.output for record in records])
+        if found is None:
+            trace.can_batch = False
             return
-        for first in range(0, len(waiting), size):
-            chunk = waiting[first : first + size]
-            with trace.backward():
-                found = _batched_grad([scalar(target, trace) for _, target in chunk], record.output)
-            if found is None:
-                trace.can_batch = False
-                return
-            reached = found.flatten(1).any(1).tolist()
-            for (place, _), gradient in compress(zip(chunk, found, strict=True), reached):
-                known = self._cache.get(place) or _Known()
-                known.add_mean(record, record.mean(gradient))
-                if whole:
+        self.passes += len(chunk)
+        whole = records is not route.wanted
+        for record, gradients in zip(records, found, strict=True):
+            rows = [None] * len(chunk) if gradients is None else gradients.unbind()
+            totals = rows if whole or gradients is None else record.layout.totals(gradients[:, 0]).unbind()
+            for (_, known), gradient, total in zip(chunk, rows, totals, strict=True):
+                if gradient is None or whole or route.led_on >> record.index & 1:
                     # A copy, because one target's gradient must not keep those of the others alive.
-                    known.add(record, gradient.clone())
-                self._keep(place, known)
-            self.passes += len(chunk)
+                    known.add(record, None if gradient is None else gradient.clone())
+                if not whole and total is not None:
+                    known.sums[record.index] = total
+        for target, known in chunk:
+            if not whole:
+                known.add_sums(route, {})
+            self._keep((key, "gradients", target), known)
 
     def _trim(self, newest: Hashable, size: int) -> None:
         """Leave most of the budget to traces: gradients take a quarter of it, the oldest targets' go first."""
@@ -254,95 +303,17 @@ class Gradients:
             self._total -= self._sizes.pop(place)
             self._cache.drop(place)
 
-    def _start(self, trace: Trace, missing: Sequence[Record], known: Mapping[int, Tensor | None]) -> Record | None:
-        """The one known record that cuts all the missing ones off from the output, or None."""
-        starts = {
-            trace.resume_point(record, lambda other: known.get(other.index) is not None) for record in missing
-        }
-        return starts.pop() if len(starts) == 1 else None
-
-
-def _between(
-    trace: Trace, start: Record | None, missing: Sequence[Record], known: Mapping[int, Tensor | None]
-) -> list[Record]:
-    """The feature maps from a known gradient, or the output, to the deepest of those that are missing."""
-    lowest = min(record.index for record in missing)
-    return [
-        record
-        for record in trace.records[lowest : None if start is None else start.index]
-        if record.index not in known and (start is None or trace.is_cut_off(record, start))
-    ]
-
-
-def _root(trace: Trace, target: Target, start: Record | None, known: _Known) -> tuple[Tensor, Tensor | None]:
-    """Where a pass begins, and with which gradient."""
-    return (scalar(target, trace), None) if start is None else (start.output, known.gradients[start.index])
-
 
 _LITTLE = 2**20
 """Bytes of gradients, as of a last stage, that are kept sooner than a plan is made how to do without."""
-_FEWEST = 4
-"""Targets for which a batch is worth its while."""
 _MOST = 32
-_CACHED = 2**24
-"""Bytes of gradients that a processor keeps at hand: of larger batches none was faster than a loop on two cores
-(maps of 112 x 112 cells), of smaller ones each (1.3 times at 14 x 14, 1.7 to 3 times at 7 x 7)."""
+_CACHED = 2**26
+"""Bytes of gradients of a batch: on a processor larger ones were not faster than a loop, smaller ones were (1.1 to
+1.3 times at 14 x 14 cells, up to 1.7 times at 7 x 7)."""
+
+_Waiting = tuple[Target, _Known]
 
 
-def _batch_size(output: Tensor, budget: int) -> int:
-    most = budget // 8 if output.is_cuda else min(_CACHED, budget // 8)
-    return min(_MOST, most // max(1, output.nbytes))
-
-
-def _batched_grad(values: Sequence[Tensor], tensor: Tensor) -> Tensor | None:
-    """The gradients of several scalars at a tensor, stacked; None where torch cannot batch them."""
-    try:
-        with warnings.catch_warnings():
-            # Of an operation without a rule for batches torch says that it goes one by one, slowly.
-            warnings.simplefilter("error")
-            (found,) = torch.autograd.grad(
-                torch.stack(list(values)),
-                tensor,
-                torch.eye(len(values), dtype=values[0].dtype, device=values[0].device),
-                retain_graph=True,
-                is_grads_batched=True,
-            )
-        return found
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except (RuntimeError, NotImplementedError, UserWarning):
-        return None
-
-
-def _grad(root: Tensor, seed: Tensor | None, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    try:
-        return torch.autograd.grad(root, inputs, seed, retain_graph=True, allow_unused=True)
-    except RuntimeError as error:
-        if "use_reentrant" in str(error):
-            raise ValueError(
-                "model: it uses activation checkpointing with use_reentrant=True, which keeps no gradients "
-                "inside; set use_reentrant=False, or switch checkpointing off while you explain"
-            ) from error
-        raise
-
-
-def scalar(target: Target, trace: Trace) -> Tensor:
-    """The target's value for a trace, a 0-d tensor with its graph.
-
-    Raises:
-        ValueError: if the target returns anything but one value with a gradient.
-    """
-    # A clone, because a user's target may work in place.
-    value = target(trace.output[0].clone())
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(
-            f"target: {name_target(target)} must return a tensor with one value for an output of shape "
-            f"{tuple(trace.output.shape[1:])}; got {got}"
-        )
-    if not value.requires_grad:
-        raise ValueError(
-            f"target: {name_target(target)} returned a value without a gradient; compute it from the output "
-            "with torch operations, without detach() or item()"
-        )
-    return value.reshape(())
+def _batch_size(records: Sequence[Record], budget: int) -> int:
+    most = budget // 8 if records[0].output.is_cuda else min(_CACHED, budget // 8)
+    return max(1, min(_MOST, most // max(1, sum(record.output.nbytes for record in records))))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcam_widget.gradients import scalar
+from gradcam_widget.backward import scalar
 from gradcam_widget.graph import nodes_below
 from gradcam_widget.targets import Target
 from gradcam_widget.trace import Trace

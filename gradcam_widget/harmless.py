@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ _TRAINING = operator.attrgetter("training")
 _VERSION = operator.attrgetter("_version")
 _POINTER = Tensor.data_ptr
 _SHAPE = operator.attrgetter("shape")
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
 class ModelState:
@@ -39,37 +41,72 @@ class ModelState:
     def __init__(self, model: nn.Module) -> None:
         self.named = list(model.named_modules())
         self.modules = [module for _, module in self.named]
-        children: list[dict[str, Any]] = [module._modules for module in self.modules]
-        tensors = [place for module in self.modules for place in (module._parameters, module._buffers)]
+        places = [_places(module) for module in self.modules]
         hooks = [place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)]
-        self._empty = [place for place in (*children, *tensors, *hooks) if not place]
-        self._full = [place for place in (*children, *tensors) if place]
-        self._lengths = list(map(len, self._full))
-        self._views = list(map(dict.values, self._full))
+        self._empty = [place for place in chain(hooks, *places) if not place]
+        self._views = [place.values() for place in chain.from_iterable(places) if place]
         self._held = list(chain.from_iterable(self._views))
+        alike = [index for index, value in enumerate(self._held) if _may_equal_another(value)]
+        self._alike = itemgetter(*alike) if len(alike) > 1 else None
         self._hooked = [place for place in hooks if place]
         self._hook_names = list(map(tuple, self._hooked))
-        self._tensors = [value for place in tensors for value in place.values() if isinstance(value, Tensor)]
-        self._versioned = [tensor for tensor in self._tensors if not tensor.is_inference()]
-        self._versions = list(map(_VERSION, self._versioned))
+        tensors = [value for value in self._held if isinstance(value, Tensor)]
+        versioned = [tensor for tensor in tensors if not tensor.is_inference()]
+        self.of_inference = len(versioned) < len(tensors)
+        self._tensors = tensors
         self._addresses = list(map(_POINTER, self._tensors))
-        self.of_inference = len(self._versioned) < len(self._tensors)
+        self._indices = list(range(len(self._tensors)))
+        self._versioned = versioned
+        self._versions = list(map(_VERSION, self._versioned))
 
     def holds(self) -> bool:
         """Whether nothing has changed since this state was taken."""
         # Runs at every look-up over hundreds of tensors, hence loops in C.
-        return (
-            list(map(_VERSION, self._versioned)) == self._versions
-            and list(map(_POINTER, self._tensors)) == self._addresses
-            and not any(self._empty)
-            and list(map(len, self._full)) == self._lengths
-            and all(map(operator.is_, chain.from_iterable(self._views), self._held))
-            and (not self._hooked or list(map(tuple, self._hooked)) == self._hook_names)
-        )
+        if (
+            any(self._empty)
+            or not _same_addresses(self._tensors, self._addresses, self._indices)
+            or list(map(_VERSION, self._versioned)) != self._versions
+            or (self._hooked and list(map(tuple, self._hooked)) != self._hook_names)
+        ):
+            return False
+        held = list(chain.from_iterable(self._views))
+        try:
+            # Faster than one by one: what is the same object is not compared further, and of others, tensors of
+            # one value aside, this is false or an error.
+            if held != self._held:
+                return False
+        except Exception:  # whatever comparing with another tensor or module says
+            return False
+        return self._alike is None or all(map(operator.is_, self._alike(held), self._alike(self._held)))
 
     def any_training(self) -> bool:
         """Whether a module is in training mode."""
         return any(map(_TRAINING, self.modules))
+
+
+def _places(module: nn.Module) -> list[dict[str, Any]]:
+    """Where a module keeps what its result depends on: children, parameters and buffers."""
+    places: list[dict[str, Any]] = [module._modules, module._parameters, module._buffers]
+    kind: type = type(module)
+    if kind.__module__.startswith("torch.nn.modules.") and not isinstance(module, _CONTAINERS):
+        return [
+            place for place in places if place
+        ]  # torch's own layers never look for more than they were made with
+    return places
+
+
+def _may_equal_another(value: Any) -> bool:
+    return (
+        value.numel() < 2 if isinstance(value, Tensor) else type(value).__eq__ not in (object.__eq__, None.__eq__)
+    )
+
+
+def _compare_addresses(tensors: list[Tensor], addresses: list[int], indices: list[int]) -> bool:
+    return list(map(_POINTER, tensors)) == addresses
+
+
+# Several times as fast, where torch has it.
+_same_addresses = getattr(torch._C, "_tensors_data_ptrs_at_indices_equal", _compare_addresses)
 
 
 def gradients_on() -> AbstractContextManager[Any]:

@@ -114,13 +114,20 @@ class Layout:
             return output[0].movedim(-1, 0)
         return output[0, self.prefix :].T.reshape(-1, *self.grid)
 
-    def mean(self, output: Tensor) -> Tensor:
-        """(K,) the mean of each map over its cells, in float32 at least."""
-        # Of one operation, because it runs for every feature map of a backward pass.
+    def total(self, output: Tensor) -> Tensor:
+        """(K,) the sum of each map over its cells, in float32 at least."""
+        # One operation, because it runs for every feature map of a backward pass.
         if self.order == "channels first":
-            return output.mean(tuple(range(2, output.ndim)), dtype=_wide(output))[0]
+            return output.sum(_BUT_CHANNELS[output.ndim], dtype=_wide(output))
         cells = output[:, self.prefix :] if self.prefix else output
-        return cells.mean(tuple(range(1, output.ndim - 1)), dtype=_wide(output))[0]
+        return cells.sum(tuple(range(output.ndim - 1)), dtype=_wide(output))
+
+    def totals(self, outputs: Tensor) -> Tensor:
+        """(N, K) the sums of several outputs (N, ...) of the module's."""
+        if self.order == "channels first":
+            return outputs.sum(_BUT_CHANNELS[outputs.ndim][1:], dtype=_wide(outputs))
+        cells = outputs[:, self.prefix :] if self.prefix else outputs
+        return cells.sum(tuple(range(1, outputs.ndim - 1)), dtype=_wide(outputs))
 
 
 @dataclass(frozen=True)
@@ -166,13 +173,21 @@ class CustomLayout:
             raise ValueError(f"layout: the function gave no maps for {tuple(output.shape)}, where it did before")
         return maps[0]
 
-    def mean(self, output: Tensor) -> Tensor:
-        """(K,) the mean of each map over its cells, in float32 at least."""
-        return self.maps(output).flatten(1).mean(1, dtype=_wide(output))
+    def total(self, output: Tensor) -> Tensor:
+        """(K,) the sum of each map over its cells, in float32 at least."""
+        return self.maps(output).flatten(1).sum(1, dtype=_wide(output))
+
+    def totals(self, outputs: Tensor) -> Tensor:
+        """(N, K) the sums of several outputs (N, ...) of the module's."""
+        return torch.stack([self.total(output[None]) for output in outputs])
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+_BUT_CHANNELS = {axes: (0, *range(2, axes)) for axes in range(2, 8)}
+"""By the number of a tensor's axes, with the channels second, all the others; the first one is the one picture."""
 
 
 def kind_of(module: nn.Module, path: str = "") -> Kind:

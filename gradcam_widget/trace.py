@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -66,9 +67,18 @@ class Record:
         """(K, *grid)."""
         return tuple(self.maps().shape)
 
+    @property
+    def cells(self) -> int:
+        """How many cells each map has."""
+        return math.prod(self.layout.grid)
+
     def mean(self, tensor: Tensor) -> Tensor:
         """(K,) the mean over the cells of a tensor of the output's shape, in float32 at least."""
-        return self.layout.mean(tensor)
+        return self.mean_of(self.layout.total(tensor))
+
+    def mean_of(self, total: Tensor) -> Tensor:
+        """(K,) the mean over the cells, from the sum."""
+        return total / self.cells
 
 
 class Trace:
@@ -78,6 +88,7 @@ class Trace:
         scores: the output for the one picture, without its graph.
         can_batch: False once batched backward passes through it have failed.
         slopes: what `gradcam_widget.slopes` has read off the graph, once it was asked.
+        routes: what `gradcam_widget.route` has planned.
     """
 
     def __init__(
@@ -97,6 +108,7 @@ class Trace:
         self.by_name = {record.name: record for record in records}
         self.can_batch = True
         self.slopes: Any = None
+        self.routes: dict[Any, Any] = {}
         self._sink: _Sink | None = None
         self._cut_by: dict[int, tuple[int, ...]] = {}
         self._fields: dict[Any, Any] = {}
@@ -151,8 +163,10 @@ class Trace:
         return record.index in self._cuts(self.records[0])
 
     @contextmanager
-    def means_taken(self) -> Iterator[dict[int, Tensor]]:
-        """The mean gradients (K,), by index, of the records that a backward pass inside runs through."""
+    def sums_taken(self, wanted: int) -> Iterator[dict[int, Tensor]]:
+        """The gradients' sums over the cells (K,), by index, of those records that a backward pass inside runs
+        through and whose bits are set.
+        """
         if self._sink is None:
             # Once for all passes: each hook costs as much to set as to run.
             self._sink = _Sink()
@@ -161,12 +175,11 @@ class Trace:
                 same.setdefault((id(record.output), record.layout.order), []).append(record)
             for records in same.values():
                 _hook(records[0].output, self._sink.take(records))
-        means: dict[int, Tensor] = {}
-        self._sink.means = means
+        self._sink.wanted, self._sink.sums = wanted, {}
         try:
-            yield means
+            yield self._sink.sums
         finally:
-            self._sink.means = None
+            self._sink.wanted, self._sink.sums = 0, {}
 
     @property
     def users(self) -> Mapping[Any, Sequence[Any]]:
@@ -218,21 +231,23 @@ class Trace:
 
 
 class _Sink:
-    """Where hooks on the graph leave mean gradients, as long as there is somebody who wants them."""
+    """Where hooks on the graph leave sums of gradients, as long as there is somebody who wants them."""
 
     def __init__(self) -> None:
-        self.means: dict[int, Tensor] | None = None
+        self.wanted = 0
+        self.sums: dict[int, Tensor] = {}
 
     def take(self, records: Sequence[Record]) -> Callable[[Tensor], None]:
         """A hook on the one output of some records."""
         # Neither the trace nor a record, which would keep each other alive through the graph.
-        indices, mean = [record.index for record in records], records[0].layout.mean
+        indices, total = [record.index for record in records], records[0].layout.total
+        bits = sum(1 << index for index in indices)
 
         def hook(gradient: Tensor) -> None:
-            if self.means is not None:
-                found = mean(gradient)
+            if self.wanted & bits:
+                found = total(gradient)
                 for index in indices:
-                    self.means[index] = found
+                    self.sums[index] = found
 
         return hook
 
