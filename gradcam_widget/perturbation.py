@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gradcam_widget.folding import Folding
 from gradcam_widget.harmless import undisturbed
 from gradcam_widget.heatmap import upsample
 from gradcam_widget.tail import Selector, Tail, is_for_each
@@ -151,23 +153,26 @@ def _forward(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[], bool]]:
     """Scores of other first inputs (N, C, H, W) than the one traced, and whether N may be more than 1."""
     first, *others = (tensor.detach() for tensor in trace.inputs)
-    # A processor's convolutions are faster with the channels last, up to 1.2 times; whether a model can do without
-    # the usual order, the first batch tells.
-    orders = [torch.contiguous_format]
+    # A processor's convolutions are faster with the channels last and the batch norms folded in, up to 1.6 times;
+    # whether a model can do with that, the first batch tells.
+    nothing: AbstractContextManager[None] = nullcontext()
+    ways: list[tuple[torch.memory_format, Callable[[], AbstractContextManager[None]]]] = []
     if first.device.type == "cpu" and first.ndim == 4:
-        orders.insert(0, torch.channels_last)
-    order = torch.contiguous_format
+        if first.dtype in (torch.float32, torch.float64) and (folding := Folding(trace, _FOLDED)):
+            ways.append((torch.channels_last, folding.used))
+        ways.append((torch.channels_last, lambda: nothing))
+    ways.append((torch.contiguous_format, lambda: nothing))
+    order, how = ways[-1]
 
     def outputs(inputs: Tensor) -> Tensor:
         inputs = inputs.contiguous(memory_format=order)
         widened = (t.expand(len(inputs), *t.shape[1:]) if t.ndim and t.shape[0] == 1 else t for t in others)
-        with undisturbed(model, trace.state.modules), torch.no_grad():
+        with undisturbed(model, trace.state.modules), torch.no_grad(), how():
             return select_output(model(inputs, *widened), selector)
 
     def takes_batches() -> bool:
-        nonlocal order
-        for wanted in orders:
-            order = wanted
+        nonlocal order, how
+        for order, how in ways:  # noqa: B007 # what is tried last is what is used
             try:
                 if is_for_each(outputs(first.expand(2, *first.shape[1:]).clone()), trace.output.detach(), 2):
                     return True
@@ -176,6 +181,10 @@ def _forward(
         return False
 
     return outputs, takes_batches
+
+
+_FOLDED = 2**28
+"""Bytes of copies of weights that the passes over versions of a picture may take."""
 
 
 def refuse(done: int, total: int) -> bool:
