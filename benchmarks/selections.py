@@ -296,10 +296,10 @@ TRIED = (
     "- *channels_last* for the traced pass: 1.02 to 1.13 times as fast with a copy of the weights in that order, "
     "0.81 to 1.11 with the input alone; a copy of every model is not worth it.",
     "- Convolutions folded with their batch norms for the traced pass, 1.2 to 1.5 times: the layers of the batch "
-    "norms are gone. The passes of Score-CAM and occlusion, of which only the scores count, do run so, on copies of "
-    "the weights with the channels last, in batches of four: 1.2 times (resnet18), 1.3 (mobilenet_v3_large) and 1.6 "
-    "(efficientnet_b0) as fast as the model as it is (processor time, one thread). Packing the weights beforehand "
-    "gained no more.",
+    "norms are gone. The passes of Score-CAM and occlusion, of which only the scores count, do run so, on copies "
+    "of the weights with the channels last, in batches of four: 1.2 times (resnet18), 1.3 (mobilenet_v3_large) "
+    "and 1.6 (efficientnet_b0) as fast as the model as it is (processor time, one thread). Packing the weights "
+    "beforehand gained no more.",
     "- bfloat16, 1.7 times: the maps of middle layers are not those of float32 (rank correlation 0.31).",
     "- Mean gradients at batch norms from the gradient of the bias, which autograd computes anyway: 1 to 4 % of a "
     "pass, but the last bits of a weight then depended on what was asked before.",

@@ -31,6 +31,7 @@ from gradcam_widget.arguments import (
     unwrap,
 )
 from gradcam_widget.cache import Cache, parse_bytes
+from gradcam_widget.cuda_graphs import CudaRecorder, Replays
 from gradcam_widget.diagnosis import Diagnosis, diagnose
 from gradcam_widget.evidence import Evidence, exact
 from gradcam_widget.explanation import Explanation
@@ -49,6 +50,7 @@ from gradcam_widget.resolution import NO_MAPS, find_record, is_side_head, settle
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.tail import Tail
 from gradcam_widget.targets import (
+    ClassLogit,
     ClassLogProbability,
     ClassProbability,
     Target,
@@ -101,6 +103,8 @@ class GradCAM:
             tensor, the first of a tuple, or the field ``logits`` or ``out``.
         layout: a module's output (1, ...) -> (1, K, h, w) by rearranging it, or None for one that is no feature
             map; needed only where shapes do not tell (`gradcam_widget.layers.find_layout`).
+        cuda_graphs: on a GPU, record a backward pass that is asked for again and again, for other classes, as a
+            CUDA graph and replay it. `eager_because` tells why it is not done. Experimental.
 
     The images of all methods: a float tensor (C, H, W) or (1, C, H, W) goes to the model as it is (moved to its
     device, cast to its dtype); a PIL image, a uint8 array (H, W, 3) or a path goes through the transform; a tuple
@@ -121,6 +125,7 @@ class GradCAM:
         class_names: Sequence[str] | None = None,
         output: Callable[[Any], Tensor] | str | int | None = None,
         layout: Callable[[Tensor], Tensor | None] | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         check_model(model)
         _check_callable(transform, "transform", "PIL image -> float tensor (C, H, W)")
@@ -135,7 +140,8 @@ class GradCAM:
         self.transform: Transform = transform or own_transform(model) or own_transform(self.model) or IMAGENET
         self._selector, self._layout = output, layout
         self._tracer = Tracer(self.model, output, layout)
-        self._gradients = Gradients(self._cache)
+        self._replays = self._make_replays() if cuda_graphs else None
+        self._gradients = Gradients(self._cache, replays=self._replays)
         self._spatial = spatial_dimensions(self.model)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
@@ -177,6 +183,13 @@ class GradCAM:
         """Passes of the model run so far."""
         return self._other_passes + Passes(forward=self._tracer.runs, backward=self._gradients.passes)
 
+    @property
+    def eager_because(self) -> str | None:
+        """Why backward passes are not replayed as CUDA graphs; None where they are, from the third class on."""
+        if self._replays is None:
+            return "it was not asked for with cuda_graphs=True, or the model was not on a GPU"
+        return self._replays.reason or None
+
     def memory(self) -> Memory:
         """What is kept at present, in bytes."""
         with self._lock:
@@ -184,7 +197,7 @@ class GradCAM:
             pictures = 0
             for key, size in self._cache.sizes().items():
                 kind = "traces" if isinstance(key, int) else str(key[1])  # type: ignore[index] # our own keys
-                sizes[kind] += size
+                sizes["gradients" if kind == "replays" else kind] += size
                 pictures += kind == "traces"
             return Memory(**sizes, pictures=pictures, budget=self._cache.budget)
 
@@ -610,6 +623,7 @@ class GradCAM:
             class_names=self.class_names,
             output=self._selector,
             layout=self._layout,
+            cuda_graphs=self._replays is not None,
         )
 
     def _scores(
@@ -715,11 +729,16 @@ class GradCAM:
             if not kept.state.holds():
                 self._cache.drop(key)
         first = _tensor_of(self.model)
-        trace = self._tracer(tuple(placed(tensor, first) for tensor in inputs))
+        with nullcontext() if self._replays is None else self._replays.recorder.beside():
+            trace = self._tracer(tuple(placed(tensor, first) for tensor in inputs))
         number = next(self._numbers)
         self._cache.put(number, trace, trace.bytes())
         self._latest = LastPicture(image, number)
         return number, trace
+
+    def _make_replays(self) -> Replays | None:
+        device = self.device
+        return Replays(CudaRecorder(device), self._cache) if device.type == "cuda" else None
 
     def _target(self, target: Target | None, trace: Trace) -> Target:
         return settle_target(target, trace.scores, self.class_names)
@@ -857,9 +876,13 @@ class GradCAM:
     def _score(self, key: int, trace: Trace, target: Target) -> tuple[float, float | None]:
         """A target's value and, where it is a class, its probability: the same at every layer."""
         if self._scored is None or self._scored[:2] != (key, target):
-            output = trace.scores
-            # A clone, because a user's target may work in place.
-            self._scored = key, target, float(target(output.clone())), class_probability(target, output)
+            if type(target) is ClassLogit and trace.scores.ndim == 1:
+                index = target.index
+                self._scored = key, target, float(trace.scores_on_cpu[index]), float(trace.probabilities[index])
+            else:
+                output = trace.scores
+                # A clone, because a user's target may work in place.
+                self._scored = key, target, float(target(output.clone())), class_probability(target, output)
         return self._scored[2:]
 
     def _evidence(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradcam_widget.backward import backward, batched_backward, root_of, seed_of
 from gradcam_widget.cache import Cache
+from gradcam_widget.cuda_graphs import Replays
 from gradcam_widget.route import Route, find_route
 from gradcam_widget.slopes import Slopes
 from gradcam_widget.targets import Target
@@ -116,8 +117,9 @@ class Gradients:
     the output; one further up is a look-up.
     """
 
-    def __init__(self, cache: Cache, *, slopes: bool = True) -> None:
+    def __init__(self, cache: Cache, *, slopes: bool = True, replays: Replays | None = None) -> None:
         self.passes = 0
+        self._replays = replays
         self._cache = cache
         self._slopes = slopes
         self._sizes: dict[Hashable, int] = {}  # bytes by target, oldest first
@@ -136,7 +138,7 @@ class Gradients:
         """
         place = (key, "gradients", target)
         known: _Known = self._cache.get(place) or _Known()
-        if self._take(trace, target, records, known):
+        if self._take(key, trace, target, records, known):
             self._keep(place, known)
         return known.gradients
 
@@ -148,51 +150,67 @@ class Gradients:
         """
         place = (key, "gradients", target)
         known: _Known = self._cache.get(place) or _Known()
-        changed = self._by_slopes(trace, target, known)
+        changed = self._by_slopes(key, trace, target, known)
         there = known.summed | known.taken
         missing = [record for record in records if not there >> record.index & 1]
         if missing:
-            self._sum(trace, target, missing, known)
+            self._sum(key, trace, target, missing, known)
         known.settle(records)
         if changed or missing:
             self._keep(place, known)
         return known.means
 
-    def _take(self, trace: Trace, target: Target, records: Sequence[Record], known: _Known) -> bool:
+    def _take(self, key: int, trace: Trace, target: Target, records: Sequence[Record], known: _Known) -> bool:
         """Take the gradients that are missing at some records; whether that took a pass."""
         missing = [record for record in records if not known.taken >> record.index & 1]
         if not missing:
             return False
         route = find_route(trace, missing, known.begun, known.taken)
-        self._run(trace, target, route, route.wanted, known)
+        found, _ = self._run(key, trace, target, route, route.wanted, 0, known)
+        for record, gradient in zip(route.wanted, found, strict=True):
+            known.add(record, gradient)
         return True
 
-    def _sum(self, trace: Trace, target: Target, missing: Sequence[Record], known: _Known) -> None:
+    def _sum(self, key: int, trace: Trace, target: Target, missing: Sequence[Record], known: _Known) -> None:
         """Take the sums of the gradients at some records, or the gradients where those are small."""
         route = find_route(trace, missing, known.begun, known.summed | known.taken)
-        if route.gradient_bytes <= _LITTLE:
-            self._run(trace, target, route, route.wanted, known)
-            return
-        with trace.sums_taken(route.bits) as sums:
-            self._run(trace, target, route, route.ends, known)
-        known.add_sums(route, sums)
+        little = route.gradient_bytes <= _LITTLE
+        records, bits = (route.wanted, 0) if little else (route.ends, route.bits)
+        found, sums = self._run(key, trace, target, route, records, bits, known)
+        for record, gradient in zip(records, found, strict=True):
+            if little or gradient is None or route.led_on >> record.index & 1:
+                known.add(record, gradient)
+        if not little:
+            known.add_sums(route, sums)
 
-    def _run(self, trace: Trace, target: Target, route: Route, records: Sequence[Record], known: _Known) -> None:
-        """One pass along a route, which takes the gradients at some records and keeps those that are of use."""
+    def _run(
+        self,
+        key: int,
+        trace: Trace,
+        target: Target,
+        route: Route,
+        records: Sequence[Record],
+        bits: int,
+        known: _Known,
+    ) -> tuple[tuple[Tensor | None, ...], Mapping[int, Tensor]]:
+        """One pass along a route: the gradients at some records, and the sums at those whose bits are set."""
+        self.passes += 1
         with trace.backward():
             root, seed = (
                 root_of(target, trace)
                 if route.start is None
                 else (route.start.output, known.gradients[route.start.index])
             )
-            found = backward(root, seed, [record.output for record in records])
-        self.passes += 1
-        everything = records is route.wanted
-        for record, gradient in zip(records, found, strict=True):
-            if everything or gradient is None or route.led_on >> record.index & 1:
-                known.add(record, gradient)
+            if self._replays is not None and seed is not None:
+                replayed = self._replays(key, trace, route, records, bits, root, seed)
+                if replayed is not None:
+                    return replayed
+            if not bits:
+                return backward(root, seed, [record.output for record in records]), {}
+            with trace.sums_taken(bits) as sums:
+                return backward(root, seed, [record.output for record in records]), sums
 
-    def _by_slopes(self, trace: Trace, target: Target, known: _Known) -> bool:
+    def _by_slopes(self, key: int, trace: Trace, target: Target, known: _Known) -> bool:
         """Add the mean gradients that follow from that of the pooled features, if there are any; whether it did.
 
         They are always taken so, lest the last bits of a weight should depend on what was asked before.
@@ -204,7 +222,7 @@ class Gradients:
             return False
         gradient = slopes.linear_gradient(target)
         if gradient is None:
-            self._take(trace, target, [slopes.pooled], known)
+            self._take(key, trace, target, [slopes.pooled], known)
             found = known.gradients[slopes.pooled.index]
             gradient = None if found is None else found.flatten()
         for record, mean in slopes.means(gradient):
@@ -243,7 +261,7 @@ class Gradients:
         for target in dict.fromkeys(targets):
             known = self._cache.get((key, "gradients", target)) or _Known()
             if not whole:
-                self._by_slopes(trace, target, known)
+                self._by_slopes(key, trace, target, known)
             done = known.taken if whole else known.taken | known.summed
             if not done >> record.index & 1:
                 route = find_route(trace, [record], known.begun, done)

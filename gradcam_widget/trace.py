@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gradcam_widget.graph import Dominators, Field, reach, receptive_field
 from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradients_on, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout
+from gradcam_widget.targets import probabilities
 
 __all__ = ["Call", "Record", "Trace"]
 
@@ -113,6 +114,16 @@ class Trace:
         self._cut_by: dict[int, tuple[int, ...]] = {}
         self._fields: dict[Any, Any] = {}
         self._described: dict[int, Layer] = {}
+
+    @cached_property
+    def scores_on_cpu(self) -> Tensor:
+        """The same on the CPU: copied once for all classes."""
+        return self.scores.cpu()
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Of the classes, where the output for the picture is (num_classes,), on the CPU."""
+        return probabilities(self.scores_on_cpu)
 
     @property
     def picture(self) -> tuple[int, ...]:
