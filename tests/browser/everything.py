@@ -128,8 +128,11 @@ def view_answers(explorer: Explorer) -> None:
     cells = page.locator(".gcw-classcell")
     expect(cells).to_have_count(60, timeout=PATIENCE)
     label = page.locator(".gcw-classes tbody th").nth(1).inner_text()
+    kept = page.locator(".gcw-classes thead th").nth(1).get_attribute("data-channel")
     cells.nth(12).click()
-    explorer.wait(label, HEAD)
+    page.mouse.move(1, 1)
+    expect(explorer.title).to_have_text(f"αk for {label} at {HEAD}", timeout=PATIENCE)
+    says(explorer, f"activation of channel {kept} at {HEAD}")
 
 
 def portrait(path: Path, picture: Image.Image) -> Path:

@@ -6,6 +6,7 @@ The scores that the page must show are worked out here with the bare model, from
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -263,11 +264,13 @@ def test_with_a_slow_model_strokes_appear_at_once_and_the_last_picture_wins(
     messages.clear()
     box = pad.canvas.bounding_box()
     page.mouse.move(box["x"] + 20, box["y"] + 100)
+    begun = time.monotonic()
     page.mouse.down()
     for step in range(1, 41):
         page.mouse.move(box["x"] + 20 + 10 * step, box["y"] + 100)
         page.wait_for_timeout(20)
     page.mouse.up()
+    drawn = time.monotonic() - begun
     pad.named(1)
     red = (pixels(pad.canvas) == [255, 0, 0, 255]).all(-1)
     row = round(100 / box["height"] * 64)
@@ -284,7 +287,8 @@ def test_with_a_slow_model_strokes_appear_at_once_and_the_last_picture_wins(
     assert pad.scores()["red"][1] == pytest.approx(wanted, abs=1e-4)
     page.wait_for_timeout(500)
     computed = [message for message in messages.carrying("scene") if message.data["state"]["scene"]]
-    assert 1 <= len(computed) <= 10, "forty moves are few computations"
+    fit_in = drawn / 0.4  # of a model that takes 0.4 s
+    assert 1 <= len(computed) <= fit_in + 3, "one after the other while it is drawn, then the last"
 
     # An occlusion map counts its passes, and Cancel works at once.
     group = pad.root.get_by_role("group", name="Occlusion map")
