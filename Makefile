@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types docs zoo bench evaluate feel parity handouts screenshots clean help
+.PHONY: demo test oldest lint types docs zoo bench evaluate feel parity handouts screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 test: $(VENV)/.test ## all tests: unit, numerical, notebooks, browser (ARGS="-k layers" goes to pytest)
 	@$(BIN)/python tests/browser/chromium.py
 	@$(BIN)/python -m pytest $(ARGS)
+
+oldest: $(VENV)/.oldest ## the tests of engine and widget with the oldest torch and ipywidgets (PYTHON=python3.10)
+	$(VENV)/oldest/bin/python -m pytest tests/engine tests/widget $(ARGS)
 
 lint: $(VENV)/.dev ## style: ruff, and the formatting checked
 	$(BIN)/ruff check .
@@ -74,6 +77,11 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.test $(VENV)/.demo $(VENV)/.docs
+
+$(VENV)/.oldest: .ci/oldest.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)/oldest
+	$(VENV)/oldest/bin/python -m pip install --disable-pip-version-check -r .ci/oldest.txt -e .
+	@touch $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
