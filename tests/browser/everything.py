@@ -95,6 +95,7 @@ def view_answers(explorer: Explorer) -> None:
     expect(strip.and_(page.locator('[aria-selected="true"]'))).to_have_attribute("data-name", HEAD)
 
     bars = explorer.bars()
+    explorer.picture.scroll_into_view_if_needed()
     box = explorer.picture.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 14, box["y"] + box["height"] / 14)

@@ -12,6 +12,9 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
+OLD = int(ipywidgets.__version__.split(".")[0]) < 8
+"""Whether these are the ipywidgets of Colab."""
+
 
 @dataclass(frozen=True)
 class Message:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from messages import browser_sets, choose, click, counted
+from messages import OLD, browser_sets, choose, click, counted
 
 from gradcam_widget.widget import controls as controls_module
 from gradcam_widget.widget.choices import Choices, Prediction, class_labels, find_class
@@ -80,7 +80,8 @@ def test_every_control_is_named_by_its_label(desk: Desk) -> None:
     assert controls.method.description == "Method"
     assert controls.evidence.description == "Evidence"
     assert tuple(controls.evidence.options) == ("positive", "signed", "counterfactual")
-    assert controls.upload.description == controls.upload.tooltip == "Upload a picture"
+    assert controls.upload.description == "Upload a picture"
+    assert getattr(controls.upload, "tooltip", "Upload a picture") == "Upload a picture"  # ipywidgets 7 has none
     # Icons have no text, so the title is the accessible name.
     assert [(b.description, b.tooltip) for b in (controls.previous, controls.next)] == [
         ("", "Previous layer"),
@@ -332,6 +333,7 @@ def test_uploads_of_ipywidgets_7_and_8_are_read_alike() -> None:
     ]
 
 
+@pytest.mark.skipif(OLD, reason="the value that ipywidgets 8 gives; that of 7 is below, and in test_colab.py")
 def test_an_upload_is_passed_on_and_the_same_file_can_come_again(desk: Desk) -> None:
     for _ in range(2):
         browser_sets(
@@ -348,13 +350,17 @@ def test_an_upload_is_passed_on_and_the_same_file_can_come_again(desk: Desk) -> 
         )
     assert desk.files == [("cat.png", b"abc")] * 2
     assert desk.controls.upload.value == ()
-    desk.controls._on_upload_value({"new": {"dog.png": {"metadata": {}, "content": b"xyz"}}})  # ipywidgets 7
-    assert desk.files[2:] == [("dog.png", b"xyz")]
+
+
+def test_an_upload_of_ipywidgets_7_is_passed_on(desk: Desk) -> None:
+    desk.controls._on_upload_value({"new": {"dog.png": {"metadata": {}, "content": b"xyz"}}})
+    assert desk.files == [("dog.png", b"xyz")]
 
 
 def test_the_list_of_ipywidgets_7_is_markup_that_no_name_can_leave(desk: Desk, monkeypatch: Any) -> None:
     hostile = '"><img src=x>'
     chosen = replace(CHOICES, classes=(*CLASSES, hostile))
+    monkeypatch.setattr(controls_module.ipywidgets, "__version__", "8.1.9")
     desk.controls.show(chosen)
     assert desk.controls.target.options[-1] == hostile  # ipywidgets 8 makes elements of them
     monkeypatch.setattr(controls_module.ipywidgets, "__version__", "7.7.1")
