@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.files import checked_path, write_file
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
+from gradcam_widget.perturbation import Cancelled
+from gradcam_widget.targets import Counterfactual
 from gradcam_widget.widget.canvas import Canvas, Scene
-from gradcam_widget.widget.handout_page import EVIDENCE, Lesson, Picture, Read, Words, listed, page_within
+from gradcam_widget.widget.handout_page import (
+    EVIDENCE,
+    SPRITES,
+    Lesson,
+    Names,
+    Picture,
+    Read,
+    Words,
+    listed,
+    page_within,
+)
+from gradcam_widget.widget.naming import names_message, sprite_of
 from gradcam_widget.widget.state import State, View, nearest
 from gradcam_widget.widget.words import classes_of, predictions_of
 
@@ -27,7 +43,7 @@ MAX_BYTES = 3_000_000
 
 _CLASSES = 10  # the likeliest ones, where none are named
 
-_PANELS = ("heatmap", "alpha", "predictions", "layers", "classes")  # those that need no kernel
+_PANELS = ("heatmap", "alpha", "predictions", "layers", "words", "classes")  # those that need no kernel
 
 _LAYERS: Mapping[str, tuple[str, ...]] = {"blocks": ("block", "attention"), "conv": ("conv",), "all": ()}
 """Groups of layers by a name, as in the control Show: the kinds of each; none for every kind."""
@@ -45,6 +61,8 @@ class HandOut:
     _state: State
     _lock: threading.RLock
     _images: list[Any]
+    _paid: set[View]
+    names: Any
     _truths: dict[int, int | None]
     _spent: Passes
     _numbered: tuple[int, View | None]
@@ -60,13 +78,19 @@ class HandOut:
         text: str = "",
         questions: str | Sequence[str] = (),
         max_bytes: int | None = MAX_BYTES,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Path:
         """Write a hand-out: one HTML file with the explorer in it, which needs no kernel and no network.
 
         It uses the view of this widget, and answers from what is computed now, by the same code: pictures, layers,
-        classes, a second class beside the first, positive and signed evidence, channels under the pointer or out
-        of the sum, the box, the scale. What needs the model (other layers, classes and methods, painting, the
-        score without some channels) is not in it. The method is the one on show.
+        classes, a second class beside the first, positive, signed and counterfactual evidence, channels under the
+        pointer or out of the sum, their names and what they say in words, the box, the scale. What needs the model
+        (other layers, classes and methods, painting, the score without some channels) is not in it. The method is
+        the one on show. One of many passes runs them now, for each layer and class, which must be named then, and
+        has no counterfactual evidence; a method that draws at the pixels cannot be in a page.
+
+        Where channels have names, the patches of the strongest ones of each class are in the page, if it keeps
+        within its limit with them.
 
         Numbers: weights are float32, and so are maps of up to 1024 cells. Larger maps and the activations have
         the first of these forms with which the file keeps within ``max_bytes``: float32 and 16 bits; 16 bits
@@ -84,6 +108,8 @@ class HandOut:
             text: stands below it. Plain text; blank lines separate paragraphs.
             questions: stand below the explorer; printed with lines to write on. Plain text.
             max_bytes: what the file may weigh; None for no limit.
+            progress: called with (maps done, in all) while they are computed; returning False gives up, with
+                `gradcam_widget.perturbation.Cancelled`.
 
         Returns:
             The path.
@@ -99,7 +125,7 @@ class HandOut:
         if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, Integral)):
             raise TypeError(f"max_bytes: expected an int or None; got {max_bytes!r}")
         with self._lock, self._aside():
-            lesson = self._lesson(layers, targets, images, words)
+            lesson = self._lesson(layers, targets, images, words, progress)
         page, left_out = page_within(lesson, max_bytes)
         if left_out:
             warnings.warn(
@@ -125,6 +151,12 @@ class HandOut:
     def _found(self, view: View) -> Any:
         raise NotImplementedError
 
+    def _explain(self, image: object, view: View, progress: Callable[[int, int], bool] | None = None) -> Any:
+        raise NotImplementedError
+
+    def _words(self, drawn: Any, found: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
     def _encoded(self, image_index: int) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -142,21 +174,34 @@ class HandOut:
 
     # -- what goes into it -------------------------------------------------------------------------------------
 
-    def _lesson(self, layers: Any, targets: Any, images: Any, words: Words) -> Lesson:
+    def _lesson(
+        self,
+        layers: Any,
+        targets: Any,
+        images: Any,
+        words: Words,
+        progress: Callable[[int, int], object] | None,
+    ) -> Lesson:
         """Everything that the page shows, computed."""
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress: expected a function (maps done, in all); got {progress!r}")
         row = METHODS[self._state.method]
-        if row.many_passes or "guided" in row.needs:
-            why = (
-                "draws at the pixels"
-                if "guided" in row.needs
-                else f"needs {row.passes}, for every layer and class"
-            )
+        other = 'choose another method first, such as widget.method = "GradCAM"'
+        if "guided" in row.needs:
+            raise ValueError(f"to_html: {row.name} draws at the pixels, and a page has maps of layers; {other}")
+        if row.many_passes and (layers is None or targets is None):
             raise ValueError(
-                f'to_html: {row.name} {why}; choose another method first, such as widget.method = "GradCAM"'
+                f"to_html: {row.name} needs {row.passes}, for every layer and class, and runs them all now. Name "
+                f"the layers and the targets, or {other}"
             )
         names = self._state.offer.pictures
         chosen = _picked_pictures(images, names, self._state.image_index)
-        pictures = [self._picture(index, layers, targets) for index in chosen]
+        evidence = EVIDENCE[:2] if row.many_passes else EVIDENCE
+        asked = [
+            (index, self._asked_targets(index, targets), self._asked_layers(index, layers)) for index in chosen
+        ]
+        steps = _Steps(progress, sum(len(found) * len(listed) for _, found, listed in asked))
+        pictures = [self._picture(*one, evidence, steps) for one in asked]
         shown = self._canvas.scene
         start = chosen.index(self._state.image_index) if self._state.image_index in chosen else 0
         return Lesson(
@@ -167,7 +212,7 @@ class HandOut:
                 "layer": shown.get("layer", {}).get("name"),
                 "target": shown.get("target", {}).get("label"),
                 "compare": (shown.get("compare") or {}).get("target", {}).get("label"),
-                "evidence": self._state.evidence if self._state.evidence in EVIDENCE else "positive",
+                "evidence": self._state.evidence if self._state.evidence in evidence else "positive",
                 "opacity": self._canvas.opacity,
                 "scale": self._canvas.scale,
                 "threshold": self._canvas.threshold,
@@ -179,27 +224,61 @@ class HandOut:
             method=row.name,
             model=type(self.engine.model).__name__,
             compares=row.name in _LINEAR,
+            evidence=evidence,
+            names=self._names_for(pictures),
         )
 
-    def _picture(self, index: int, layers: Any, targets: Any) -> Picture:
+    def _names_for(self, pictures: Sequence[Picture]) -> dict[str, Names]:
+        """The names of the layers of a page, with the patches of the channels that matter most in it."""
+        found = {}
+        for layer in {name: None for picture in pictures for name in picture.layers}:
+            known = self.names.get(layer)
+            scenes = [
+                scenes[layer, "positive"] for one in pictures if layer in one.layers for scenes in one.answers
+            ]
+            if known is None or len(known) != len(scenes[0].alpha):
+                continue
+            wanted = {int(k) for scene in scenes for k in np.argsort(-np.abs(scene.alpha))[:SPRITES]}
+            sprites = {k: sprite_of(known, k) for k in sorted(wanted)}
+            found[layer] = Names(names_message(known, 1), sprites)
+        return found
+
+    def _picture(
+        self, index: int, asked: Sequence[Any], names: Sequence[str], evidence: Sequence[str], steps: _Steps
+    ) -> Picture:
         """One picture with all its answers."""
         image = self._input(index)
-        asked = self._asked_targets(index, targets)
-        names = self._asked_layers(index, layers)
         state = self._state
+        row = METHODS[state.method]
         edition = state.offer.editions.get(index, 0)
         reads: dict[str, Explanation] = {}
-        answers = []
+        answers, words = [], []
         for target in asked:
-            if METHODS[state.method].needs_gradient:
-                self.engine.explain_layers(image, target, names, state.method)  # one backward pass for all of them
+            if row.needs_gradient:  # one backward pass for all of them
+                plain = self.engine.explain_layers(image, target, names, state.method)
+                if "counterfactual" in evidence:
+                    against = Counterfactual(plain[names[0]].target)
+                    self.engine.explain_layers(image, against, names, state.method)
             scenes: dict[tuple[str, str], Scene] = {}
-            for evidence in EVIDENCE:
-                for name in names:
-                    drawn = self._found(View(index, name, target, state.method, evidence, edition))
-                    scenes[name, evidence] = drawn.whole
+            said: dict[tuple[str, str], Mapping[str, Any]] = {}
+            for name in names:
+                for side in evidence:
+                    view = View(index, name, target, state.method, side, edition)
+                    if row.many_passes:
+                        self._explain(image, view, steps.report)
+                        self._paid.add(view)
+                    drawn = self._found(view)
+                    whole = drawn.whole
+                    if side == "counterfactual":
+                        # the page draws it after the ReLU, and sums it without some channels before that
+                        whole = replace(whole, cam=drawn.explanation.signed_cam.detach().cpu().double().numpy())
+                    scenes[name, side] = whole
+                    if name in self.names and side != "signed":
+                        said[name, side] = self._words(drawn, self.names[name])
                     reads.setdefault(name, drawn.explanation)
+                steps.next()
             answers.append(scenes)
+            words.append(said)
         info = getattr(self._images[index], "info", {})
         credits = [info[key] for key in ("title", "author", "licence", "source") if isinstance(info.get(key), str)]
         default = self.engine.default_layer(image).name
@@ -207,6 +286,7 @@ class HandOut:
             encoded=self._encoded(index),
             layers={name: Read(reads[name]) for name in names},
             answers=answers,
+            words=words,
             credits=", ".join(credits) if "author" in info else "",
             default=default if default in names else None,
         )
@@ -268,6 +348,23 @@ class HandOut:
             number = getattr(resolved, "index", None)
             found.setdefault(resolved, number if isinstance(number, int) and not callable(target) else target)
         return list(found.values())
+
+
+class _Steps:
+    """How many maps are computed, and whether the caller wants the rest."""
+
+    def __init__(self, progress: Callable[[int, int], object] | None, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def report(self, *_: int) -> bool:
+        """Tell, while passes are run; whether they shall go on."""
+        return self._progress is None or self._progress(self._done, self._total) is not False
+
+    def next(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if not self.report() and self._done < self._total:
+            raise Cancelled(f"cancelled after {self._done} of {self._total} maps")
 
 
 def _picked_pictures(images: Any, names: Sequence[str], shown: int) -> list[int]:

@@ -9,8 +9,8 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,11 @@ from gradcam_widget.widget.canvas import Scene, Thumbnail, strip_message
 
 __all__ = ["EVIDENCE", "Lesson", "Picture", "Read", "Words", "listed", "page_within"]
 
-EVIDENCE = ("positive", "signed")
+EVIDENCE = ("positive", "signed", "counterfactual")
 """What the maps of a page can show."""
+
+SPRITES = 12
+"""Of how many channels of a class and a named layer, the strongest ones, the patches are in a page."""
 
 _LINES = 4  # to write on, under a printed question
 _SMALL = 1024  # cells: a map up to this size is always float32, as the live view has it
@@ -82,6 +85,8 @@ class Picture:
         answers: for each target (layer, evidence) -> scene.
         credits: who made it, where that is known.
         default: the layer that the engine takes where none is named, where it is among these.
+        words: for each target (layer, evidence) -> which channels speak for it, as the view takes it; of layers
+            whose channels have names.
     """
 
     encoded: Mapping[str, Any]
@@ -89,6 +94,20 @@ class Picture:
     answers: Sequence[Mapping[tuple[str, str], Scene]]
     credits: str
     default: str | None
+    words: Sequence[Mapping[tuple[str, str], Mapping[str, Any]]] = ()
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the channels of a layer look for.
+
+    Attributes:
+        message: as the view takes it; see `gradcam_widget.widget.naming.names_message`.
+        sprites: channel -> {"channel", "count", "data", "pictures", "near"}, of some channels.
+    """
+
+    message: Mapping[str, Any]
+    sprites: Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -102,6 +121,8 @@ class Lesson:
         tables: the colour tables as the view takes them.
         method, model: their names.
         compares: whether the contrast of two classes is the difference of their maps.
+        evidence: what can be chosen, of `EVIDENCE`.
+        names: of the channels of some layers.
     """
 
     words: Words
@@ -111,6 +132,8 @@ class Lesson:
     method: str
     model: str
     compares: bool
+    evidence: Sequence[str] = EVIDENCE
+    names: Mapping[str, Names] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +143,7 @@ class _Form:
     maps: str
     bytes: int
     without: frozenset[str] = frozenset()
+    patches: bool = True
 
 
 class _Pack:
@@ -145,6 +169,8 @@ class _Pack:
 def page_within(lesson: Lesson, limit: int | None) -> tuple[bytes, list[str]]:
     """The page in the finest form that fits, and the layers whose activations are left out."""
     forms = [_Form(maps, count) for maps, count in _FORMS]
+    if any(names.sprites for names in lesson.names.values()):
+        forms += [replace(form, patches=False) for form in forms]
     page = b""
     for form in forms:
         page = _page(lesson, form)
@@ -193,9 +219,20 @@ def _data(lesson: Lesson, form: _Form) -> tuple[dict[str, Any], bytes]:
         "start": dict(lesson.start),
         "tables": tables,
         "compares": lesson.compares,
+        "evidence": list(lesson.evidence),
+        "names": {layer: _names_data(names, form, pack) for layer, names in lesson.names.items()},
         "pictures": pictures,
     }
     return data, pack.deflated()
+
+
+def _names_data(names: Names, form: _Form, pack: _Pack) -> dict[str, Any]:
+    sprites = {
+        str(channel): {**sprite, "data": pack.put(sprite["data"]) if sprite["data"] else None}
+        for channel, sprite in names.sprites.items()
+        if form.patches
+    }
+    return {"message": dict(names.message), "sprites": sprites}
 
 
 def _picture_data(picture: Picture, form: _Form, pack: _Pack) -> dict[str, Any]:
@@ -216,7 +253,23 @@ def _picture_data(picture: Picture, form: _Form, pack: _Pack) -> dict[str, Any]:
         "truth": None if first.truth is None else wire.plain(first.truth),
         "method": wire.plain(first.method),
         "layers": layers,
-        "targets": [_target_data(scenes, picture, form, pack) for scenes in picture.answers],
+        "targets": [
+            _target_data(scenes, picture, form, pack) | _said(picture, number)
+            for number, scenes in enumerate(picture.answers)
+        ],
+    }
+
+
+def _said(picture: Picture, number: int) -> dict[str, Any]:
+    """The words about a target, where there are some: {"said": for each layer {evidence: words}}."""
+    if not picture.words or not picture.words[number]:
+        return {}
+    words = picture.words[number]
+    sides = {evidence for _, evidence in words}
+    return {
+        "said": [
+            {side: dict(words[name, side]) for side in sides if (name, side) in words} for name in picture.layers
+        ]
     }
 
 
@@ -226,7 +279,7 @@ def _target_data(
     names = list(picture.layers)
     answers = []
     for name in names:
-        positive, signed = (scenes[name, evidence] for evidence in EVIDENCE)
+        positive, signed = scenes[name, "positive"], scenes[name, "signed"]
         alpha = positive.alpha.astype("<f4")
         # What the browser computes itself where it comes to the same bits.
         product = alpha * picture.layers[name].means
@@ -239,16 +292,19 @@ def _target_data(
                 "cam": {**array, "data": pack.put(array["data"])},
                 "coverage": positive.coverage,
                 "words": {
-                    evidence: _words_about(scenes[name, evidence], picture)
+                    evidence: _words_about(scenes[name, evidence], picture, {side for _, side in scenes})
                     for evidence in EVIDENCE
-                    if scenes[name, evidence].diagnosis is not None
+                    if (name, evidence) in scenes and scenes[name, evidence].diagnosis is not None
                 },
+                **_against(scenes, name, form, pack),
             }
         )
     strips = {}
     for evidence in EVIDENCE:
+        if (names[0], evidence) not in scenes:
+            continue
         thumbnails = [
-            Thumbnail(name, "", scenes[name, evidence].layer["shape"], scenes[name, evidence].cam)
+            Thumbnail(name, "", scenes[name, evidence].layer["shape"], _shown(scenes[name, evidence]))
             for name in names
         ]
         strip = strip_message(thumbnails, evidence, 0)
@@ -258,14 +314,42 @@ def _target_data(
     return {**wire.plain(target), "answers": answers, "strips": strips}
 
 
-def _words_about(scene: Scene, picture: Picture) -> dict[str, Any]:
+def _against(scenes: Mapping[tuple[str, str], Scene], name: str, form: _Form, pack: _Pack) -> dict[str, Any]:
+    """The counterfactual answer, {"against": ...}, where it is not the plain one with its signs turned."""
+    scene = scenes.get((name, "counterfactual"))
+    positive, signed = scenes[name, "positive"], scenes[name, "signed"]
+    if scene is None or all(
+        np.array_equal(one.astype("<f4"), -other.astype("<f4"))
+        for one, other in (
+            (scene.alpha, positive.alpha),
+            (scene.contribution, positive.contribution),
+            (scene.cam, signed.cam),
+        )
+    ):
+        return {}
+    array = wire.encode(scene.cam, "f32" if scene.cam.size <= _SMALL else form.maps)
+    return {
+        "against": {
+            "alpha": pack.put(scene.alpha.astype("<f4").tobytes()),
+            "contribution": pack.put(scene.contribution.astype("<f4").tobytes()),
+            "cam": {**array, "data": pack.put(array["data"])},
+        }
+    }
+
+
+def _shown(scene: Scene) -> NDArray[Any]:
+    """The map as it is drawn: counterfactual ones are here before the ReLU."""
+    return np.maximum(scene.cam, 0) if scene.evidence == "counterfactual" else scene.cam
+
+
+def _words_about(scene: Scene, picture: Picture, sides: Set[str]) -> dict[str, Any]:
     """What is said about a map, and what helps, as far as the page can do it."""
     cures = []
     for cure in scene.cures:
         changes = dict(cure.changes)
         if changes.get("layer", "") is None:
             changes["layer"] = picture.default
-        can = changes.get("evidence", "positive") in EVIDENCE and changes.get("layer", "") is not None
+        can = changes.get("evidence", "positive") in sides and changes.get("layer", "") is not None
         if can and set(changes) <= {"evidence", "layer"}:
             cures.append({"id": cure.id, "label": cure.label, "changes": changes})
     assert scene.diagnosis is not None
@@ -315,10 +399,17 @@ def _foot(lesson: Lesson, form: _Form) -> list[str]:
         picture.answers[0][name, "signed"].cam.size for picture in lesson.pictures for name in picture.layers
     )
     maps = _MAP_WORDS["f32" if most <= _SMALL else form.maps]
+    if lesson.names:
+        which = f"patches of the {SPRITES} strongest channels of each class are here"
+        named = f"Channels have names at {listed(list(lesson.names))}; "
+        named += f"{which}." if form.patches else "their patches are left out."
+    else:
+        named = ""
     lines = [
         f"{method} of {lesson.model}, computed on {day} with gradcam_widget {__version__}: {held}. "
         f"Weights are exact to float32, {maps}, activations to {fineness} of their channel's range{missing}. "
         "Other layers, classes and methods, and what the model says to a changed picture, need the live widget.",
+        *([named] if named else []),
     ]
     credits = [f"{picture.encoded['name']}: {picture.credits}" for picture in lesson.pictures if picture.credits]
     return [*lines, *([f"Pictures: {'; '.join(credits)}."] if credits else [])]

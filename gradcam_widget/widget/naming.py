@@ -18,7 +18,7 @@ from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.panels import DEFAULT_PANELS
 from gradcam_widget.widget.state import SettingError
 
-__all__ = ["Naming", "checked_names", "names_message", "panels_with_words"]
+__all__ = ["Naming", "checked_names", "names_message", "panels_with_words", "sprite_of"]
 
 _TOGETHER = 12  # channels whose patches are sent in one message
 _WITH_WORDS = (*DEFAULT_PANELS, "words")
@@ -118,7 +118,7 @@ class Naming(traitlets.HasTraits):
         self._canvas.patches = {
             "layer": found.layer,
             "edition": self._edition,
-            "sprites": [_sprite(found, k) for k in wanted[:_TOGETHER]],
+            "sprites": [sprite_of(found, k) for k in wanted[:_TOGETHER]],
         }
 
 
@@ -197,7 +197,7 @@ def _word(word: ChannelWord) -> dict[str, Any]:
     }
 
 
-def _sprite(found: ChannelNames, number: int) -> dict[str, Any]:
+def sprite_of(found: ChannelNames, number: int) -> dict[str, Any]:
     """The patches of a channel as the view takes them, and what fits it best where that is no name."""
     channel = found[number]
     near = f"{channel.concept.name}, {fit(channel)}" if channel.concept is not None and not channel.named else ""

@@ -24,6 +24,35 @@ function bookOf(data, numbers) {
     return found;
   }
 
+  /** The same with the evidence that is asked for: what speaks against a class is, unless the page says otherwise, what
+   *  speaks for it with its signs turned. */
+  async function answerTo({ picture, target, layer, evidence }) {
+    const plain = await answer(picture, target, layer);
+    if (evidence !== "counterfactual") return plain;
+    const { against } = data.pictures[picture].targets[target].answers[layer];
+    if (!against) {
+      const [alpha, contribution, cam] = [plain.alpha, plain.contribution, plain.cam].map((values) => values.map((value) => -value));
+      return { ...plain, alpha, contribution, cam, coverage: coverageOf(contribution) };
+    }
+    const [alpha, contribution] = [against.alpha, against.contribution].map(floats);
+    const cam = await decodeArray({ ...against.cam, data: bytes(against.cam.data) });
+    return { ...plain, alpha, contribution, cam, coverage: coverageOf(contribution) };
+  }
+
+  const none = {};
+  /** The names of a layer's channels as the view takes them; {} where there are none. */
+  const namesOf = (picture, layer) => data.names[data.pictures[picture].layers[layer].name]?.message ?? none;
+
+  /** The patches of some channels; of those that are not here it is said. */
+  function patchesOf(layer, edition, channels) {
+    const known = data.names[layer]?.sprites ?? {};
+    const spriteOf = (channel) => {
+      const sprite = known[channel];
+      return sprite ? { ...sprite, data: sprite.data && bytes(sprite.data) } : { channel, count: 0, data: null, pictures: [], near: "", away: true };
+    };
+    return { layer, edition, sprites: channels.map(spriteOf) };
+  }
+
   /** The activations of a layer, or null where they are not here: `at(k, cell)`. */
   function activations(picture, layer) {
     const { maps, shape } = data.pictures[picture].layers[layer];
@@ -38,7 +67,7 @@ function bookOf(data, numbers) {
     };
   }
 
-  return { data, bytes, answer, activations };
+  return { data, bytes, answer, answerTo, namesOf, patchesOf, activations };
 }
 
 /** How few channels carry the positive evidence; as `coverage` in selection.py. */
@@ -62,6 +91,9 @@ function camWithout(cam, alpha, maps, off) {
   return cam.map((value, cell) => (on.length <= out.length ? sumOf(on, cell) : value - sumOf(out, cell)));
 }
 
+/** What a map may be without. */
+const ANYWHERE = { positive: "positive evidence", signed: "evidence", counterfactual: "evidence against the class" };
+
 /** What a channel-by-channel sum needs: a method whose terms are alpha_k A^k, and the activations. */
 const canSum = (method, maps) => Boolean(maps) && method.terms === "weight";
 
@@ -79,7 +111,7 @@ function handoutModel(book, tell) {
   const listeners = [];
   const state = {
     kernel: false,
-    picture: {}, scene: {}, strip: {}, pixels: {}, notice: {}, task: {}, activations: {}, terms: {}, ablation: {}, classes: {},
+    picture: {}, scene: {}, strip: {}, pixels: {}, notice: {}, task: {}, activations: {}, terms: {}, ablation: {}, classes: {}, names: {}, patches: {}, words: {},
     answered: "", channel: null, probe: null, zoom: 1, class_table: false,
     opacity: start.opacity, scale: start.scale, threshold: start.threshold, show_box: start.show_box, panels: start.panels,
     tables, colormap: start.colormap, colormap_index: tables[start.colormap].index,
@@ -106,7 +138,7 @@ function handoutModel(book, tell) {
   async function sceneOf(question) {
     const { picture, layer, target, compare, evidence } = question;
     const { layers, targets, method, predictions, truth } = pictureAt(picture);
-    const found = await book.answer(picture, target, layer);
+    const found = await book.answerTo(question);
     const maps = book.activations(picture, layer);
     const isOff = off.includes(1);
     const signedCam = isOff ? camWithout(found.cam, found.alpha, maps, off) : found.cam;
@@ -117,7 +149,7 @@ function handoutModel(book, tell) {
     const scene = {
       revision: 0,
       base: 0,
-      question: (picture * 1000 + target) * 2 + (evidence === "signed" ? 1 : 0),
+      question: (picture * 1000 + target) * 3 + ["positive", "signed", "counterfactual"].indexOf(evidence),
       layer: layers[layer],
       target: { index, label, score, probability },
       method: { ...method, terms: canSum(method, maps) ? "weight" : null },
@@ -137,12 +169,14 @@ function handoutModel(book, tell) {
     };
     if (isOff) {
       scene.cures = [];
-      scene.diagnosis = cam.some((value) => value !== 0) ? null : `The channels that are on add up to no ${evidence === "signed" ? "evidence" : "positive evidence"} anywhere.`;
+      scene.diagnosis = cam.some((value) => value !== 0) ? null : `The channels that are on add up to no ${ANYWHERE[evidence]} anywhere.`;
     }
     if (compare < 0) return scene;
-    const second = await book.answer(picture, compare, layer);
+    const second = await book.answerTo({ ...question, target: compare });
     const secondSigned = isOff ? camWithout(second.cam, second.alpha, maps, off) : second.cam;
-    const contrast = Float32Array.from(signedCam, (value, cell) => value - secondSigned[cell]);
+    // that of the first class less the second, whatever is shown of each
+    const sign = evidence === "counterfactual" ? -1 : 1;
+    const contrast = Float32Array.from(signedCam, (value, cell) => sign * (value - secondSigned[cell]));
     const secondCam = shownPart(secondSigned);
     const other = targets[compare];
     scene.compare = {
@@ -191,6 +225,11 @@ function handoutModel(book, tell) {
     if (!before || before.layer !== asked.layer || before.picture !== asked.picture) Object.assign(next, { channel: null, probe: null });
     if (!isSwitch) Object.assign(next, { activations: {}, terms: {}, strip: stripOf(asked, scene.question) });
     if (before && before.picture === asked.picture && before.target === asked.target && before.evidence === asked.evidence) delete next.strip;
+    const names = book.namesOf(asked.picture, asked.layer);
+    if (names !== state.names) Object.assign(next, { names, patches: {} });
+    const said = pictureAt(asked.picture).targets[asked.target].said?.[asked.layer] ?? {};
+    const words = said[asked.evidence] ?? said.positive;
+    next.words = words ? { ...words, revision: base, edition: names.edition } : {};
     set(next);
     fillClasses();
     tell();
@@ -247,6 +286,9 @@ function handoutModel(book, tell) {
       const layer = pictureAt(asked.picture).layers.findIndex((one) => one.name === name);
       return layer >= 0 && ask({ layer });
     },
+    patches({ layer, edition, channels }) {
+      set("patches", book.patchesOf(layer, edition, channels));
+    },
     activations(message) {
       const maps = book.activations(shown.picture, shown.layer);
       if (maps && message.revision === base) set("activations", { ...maps.message, revision: base });
@@ -254,7 +296,7 @@ function handoutModel(book, tell) {
     async terms(message) {
       const maps = book.activations(shown.picture, shown.layer);
       if (!canSum(pictureAt(shown.picture).method, maps) || message.base !== base) return;
-      const { alpha } = await book.answer(shown.picture, shown.target, shown.layer);
+      const { alpha } = await book.answerTo(shown);
       if (message.base !== base) return;
       const values = alpha.map((value, k) => value * maps.at(k, message.cell));
       set("terms", { revision: base, first: message.cell, shape: [1, alpha.length], plain: true, data: values });
@@ -401,7 +443,7 @@ function handoutControls(book, model) {
       fill(layer, layers.map(({ label }, i) => [i, label]), asked.layer);
       fill(target, targets.map((one, i) => [i, words(one)]), asked.target);
       fill(compare, [[-1, "no comparison"], ...targets.map((one, i) => [i, words(one)])], asked.compare);
-      fill(evidence, [["positive", "positive"], ["signed", "signed"]], asked.evidence);
+      fill(evidence, data.evidence.map((side) => [side, side]), asked.evidence);
       const kind = asked.evidence === "signed" ? "diverging" : "sequential";
       const names = Object.keys(model.get("tables")).filter((name) => model.get("tables")[name].kind === kind);
       fill(colormap, names.map((name) => [name, name]), model.get("colormap"));

@@ -116,7 +116,7 @@ function namesPart({ model, signal, arrived }) {
     strip(scene, channel, most = PATCHES) {
       if (!of(scene)) return null;
       const sprite = spriteOf(scene, channel);
-      if (sprite && !sprite.url) return h("span", { class: "gcw-patches gcw-never" }, "nothing excites it");
+      if (sprite && !sprite.url) return h("span", { class: "gcw-patches gcw-never" }, sprite.away ? "its patches are not in this page" : "nothing excites it");
       const shown = Math.min(most, sprite?.count ?? most);
       const strip = h("span", { class: "gcw-patches", "aria-hidden": "true" });
       strip.classList.toggle("gcw-coming", !sprite);
