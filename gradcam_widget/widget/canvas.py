@@ -19,6 +19,7 @@ from PIL import Image
 
 from gradcam_widget.widget import view, wire
 from gradcam_widget.widget.cures import Cure, as_message
+from gradcam_widget.widget.kept import Kept, Places
 
 __all__ = ["Canvas", "Notice", "Pair", "Scene", "Task", "Thumbnail", "encode_picture", "strip_message"]
 
@@ -295,6 +296,8 @@ class Canvas(anywidget.AnyWidget):
             index that is diverging for signed evidence, and sequential otherwise.
         controls: {"opacity", "colormap"}: the widgets of these controls, whose values the view follows in the
             browser, by their ids.
+        kept: what a saved notebook holds beyond the scene: `gradcam_widget.widget.kept.Kept.message`. It is no
+            part of any message but those of the whole state; the view keeps its own.
         tables: {name: {"index", "kind": "sequential" | "diverging", "data": 256 x 3 bytes}}, sent once.
     """
 
@@ -327,6 +330,7 @@ class Canvas(anywidget.AnyWidget):
     colormap = traitlets.Unicode("viridis").tag(sync=True)
     colormap_index = traitlets.Int(0).tag(sync=True)
     controls = traitlets.Dict().tag(sync=True, **ipywidgets.widget_serialization)
+    kept = traitlets.Dict().tag(sync=True, to_json=lambda _, canvas: canvas._kept.message())
     tables = traitlets.Dict().tag(sync=True)
 
     def __init__(
@@ -347,6 +351,8 @@ class Canvas(anywidget.AnyWidget):
         """
         self._told = False  # whether what is set now is known to the browser
         self._request = ""  # the one that is being handled
+        self._kept, self._places = Kept(), Places()
+        self._sent_kept = 1  # how many scenes the record had when it was sent last
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
         self._on_layer: list[Callable[[str], None]] = []
@@ -427,6 +433,8 @@ class Canvas(anywidget.AnyWidget):
         with self.hold_sync():
             if picture is not None:
                 self.picture = picture
+                self._kept.begin(picture)
+            self._kept.add(scene)
             if colormap is not None:
                 self._use(colormap)
             if self.scene and self.scene["layer"]["name"] != scene["layer"]["name"]:
@@ -464,6 +472,7 @@ class Canvas(anywidget.AnyWidget):
     def show_strip(self, thumbnails: Sequence[Thumbnail], evidence: str, question: int = 0) -> None:
         """Show the layers with their maps, in this order; ``question`` is that of their scene."""
         self.strip = strip_message(thumbnails, evidence, question)
+        self._kept.add_strip(self.strip)
 
     def show_activations(self, maps: NDArray[Any], first: int) -> None:
         """Give the view the activation maps (n, h, w) of the scene on show, from channel ``first`` on."""
@@ -490,6 +499,16 @@ class Canvas(anywidget.AnyWidget):
             self.opacity = opacity
         finally:
             self._told = False
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """The state as it travels: every place that had binary parts once is still there."""
+        return self._places.hold(super().get_state(key, drop_defaults))
+
+    def send_kept(self) -> None:
+        """Send what is kept, for a program that saves what it was sent, and has no view that keeps it."""
+        if len(self._kept) > self._sent_kept:
+            self._sent_kept = len(self._kept)
+            self.send_state("kept")
 
     def _should_send_property(self, key: str, value: object) -> bool:
         return not self._told and bool(super()._should_send_property(key, value))

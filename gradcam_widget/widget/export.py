@@ -166,6 +166,7 @@ class Exports(Plates):
         metadata: dict[str, Any] = {}
         try:
             with self._lock:
+                self._canvas.send_kept()
                 if self.explanation is not None:
                     caption = wire.shorten(f"gradcam_widget: {self._caption()}", 2000)
                     bundle = {**bundle, "text/plain": caption, "image/png": self._shot_png()}

@@ -48,6 +48,7 @@ SCRIPTS = (
     "requests",
     "rest",
     "connection",
+    "kept",
     "page",
     "render",
 )
@@ -68,6 +69,7 @@ STYLES = (
     "export",
     "probe",
     "connection",
+    "kept",
     "names",
 )
 

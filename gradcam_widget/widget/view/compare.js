@@ -3,7 +3,7 @@
 /** The least width of the view, in CSS pixels, at which the three pictures stand in one row. */
 const THREE_ABREAST = 760;
 
-const isComparing = (scene) => Boolean(scene?.compare?.alpha);
+const isComparing = (scene) => Boolean(scene?.compare?.target);
 
 /** The contrast has two sides whatever the evidence: signed evidence lends it its table, else it is the first. */
 function contrastTable(model, scene) {
@@ -13,7 +13,7 @@ function contrastTable(model, scene) {
 
 /** The arrays of the second class, unpacked; what a scene without one has, as it is. */
 async function decodeCompare(compare) {
-  if (!compare?.alpha) return compare ?? null;
+  if (!compare?.target) return compare ?? null;
   const [alpha, cam, contrast] = await Promise.all([compare.alpha, compare.cam, compare.contrast].map(decodeArray));
   return { ...compare, alpha, cam, contrast };
 }

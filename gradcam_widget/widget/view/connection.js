@@ -8,7 +8,7 @@ const NEEDS_MODEL = [
   "button.gcw-prediction",
   "button.gcw-export",
 ].join();
-const NEEDS_NONE = ".gradcam-colormap, .gradcam-opacity"; // the browser links them to the view itself
+const NEEDS_NONE = ".gradcam-colormap, .gradcam-opacity, .gcw-here"; // the browser links them to the view itself, or has the answer
 
 /** The front end's own word on the kernel of a widget manager: false where it is gone for good; null where it has none. */
 function managerIsLive(manager) {

@@ -94,7 +94,7 @@ function isComplete(model) {
   const tables = Object.values(model.get("tables") ?? {});
   const strip = model.get("strip") ?? {};
   const arrays = scene.layer ? [scene.cam, scene.alpha, scene.contribution] : [];
-  if (scene.compare?.alpha) arrays.push(scene.compare.alpha, scene.compare.cam, scene.compare.contrast);
+  if (scene.compare?.target) arrays.push(scene.compare.alpha, scene.compare.cam, scene.compare.contrast);
   if (strip.layers) arrays.push(strip);
   if (model.get("pixels")?.width) arrays.push(model.get("pixels"));
   return (

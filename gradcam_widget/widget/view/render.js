@@ -49,13 +49,16 @@ function render({ model: given, el }) {
   const stop = new AbortController();
   const { signal } = stop;
   const connection = connectionPart(given, signal, onConnection);
-  const { model, isApart } = connection;
+  const { isApart } = connection;
+  const kept = keptPart({ given: connection.model, signal, isApart, changed: () => { refreshSoon(); refreshStrip(); } });
+  const model = { ...connection.model, ...kept.model };
   const root = h("div", { class: "gcw gcw-empty", role: "group", "aria-label": "Grad-CAM explorer" });
   const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
   const say = (text) => { live.textContent = text; };
   const tip = tipPart(root);
   const requests = requestPart({ model, signal, show: showLate, isApart });
-  const { choose, send } = requests;
+  const { send } = requests;
+  const choose = (message) => kept.take(message) || requests.choose(message);
   const limits = (scene) => scaleLimits(model.get("scale"), scene ?? shown.scene, strip?.now());
   const palette = () => (ink ??= paletteOf(root));
   const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, palette, pairs: pairedBars() };
@@ -93,7 +96,7 @@ function render({ model: given, el }) {
     right: { alpha: channels.element, predictions: h("div", {}, predictions.element, truth.element) },
     below: { layers: strip.element, words: saying.element, classes: classes.element, export: exports.element },
   });
-  root.prepend(connection.element, notice.element, rescue.element, task.element, ...panels.elements, status.element);
+  root.prepend(connection.element, kept.element, notice.element, rescue.element, task.element, ...panels.elements, status.element);
   root.append(live);
   el.append(root);
 
@@ -249,6 +252,7 @@ function render({ model: given, el }) {
     if (layer.name === (wanted?.name ?? shown.scene?.layer.name)) return;
     const isTrue = !root.classList.contains("gcw-stale");
     const preview = isTrue ? previewOf(shown.scene, strip.now(), layer, isApart()) : null;
+    if (kept.take({ type: "layer", name: layer.name })) return;
     if (isApart()) {
       const back = layer.name === shown.scene?.layer.name;
       if (!preview && !back) {
@@ -291,7 +295,7 @@ function render({ model: given, el }) {
 
   /** There is no kernel any more, or there is one again. */
   function onConnection(apart) {
-    if (!apart) return;
+    if (!apart) return kept.forget();
     requests.forget();
     exports.forget();
     switches.show(shown.scene, true); // a wish that nobody will grant
@@ -425,6 +429,9 @@ function render({ model: given, el }) {
     layout(drawnWidth || root.clientWidth);
     if (model.get("channel") != null || looked !== null) showChannel();
     picture.keep(model.get("probe") ?? null);
+    kept.mark(predictions.element.children);
+    kept.write();
+    kept.mirror(container);
     connection.mark();
   }
 
@@ -574,4 +581,7 @@ function render({ model: given, el }) {
   };
 }
 
-export default { render };
+/** Once for each model, whether it is on a page or not. */
+const initialize = ({ model }) => keepScenes(model);
+
+export default { initialize, render };

@@ -10,7 +10,7 @@ const SCALES = { picture: "per picture", shared: "shared", fixed: "fixed" };
  */
 function scaleLimits(scale, scene, strip) {
   const { max = 0, compare } = scene ?? {};
-  const pair = compare?.alpha ? compare : { max: 0, contrast_max: 0 };
+  const pair = compare?.target ? compare : { max: 0, contrast_max: 0 };
   if (typeof scale === "number" && scale > 0) return { map: scale, contrast: scale, layer: () => scale };
   const own = Math.max(max, pair.max, isSigned(scene) ? pair.contrast_max : 0);
   if (scale === "shared") {
