@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from messages import OLD
+from messages import OLD, old_comms
 
 from gradcam_widget.widget.explorer import GradCAMWidget
 
@@ -19,7 +19,10 @@ def heard() -> None:
         return
     from ipykernel.comm import Comm
 
-    manager = SimpleNamespace(register_comm=lambda comm: None, unregister_comm=lambda comm: None)
+    manager = SimpleNamespace(
+        register_comm=lambda comm: old_comms.update({comm.comm_id: comm}),
+        unregister_comm=lambda comm: old_comms.pop(comm.comm_id, None),
+    )
     Comm.kernel = SimpleNamespace(comm_manager=manager)
     Comm._publish_msg = lambda *arguments, **keys: None
 

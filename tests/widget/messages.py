@@ -16,6 +16,24 @@ OLD = int(ipywidgets.__version__.split(".")[0]) < 8
 """Whether these are the ipywidgets of Colab."""
 
 
+old_comms: dict[str, Any] = {}
+"""The comms of ipywidgets 7, as a stand-in for a kernel's manager keeps them; see conftest.py."""
+
+
+def open_comms() -> dict[str, Any]:
+    """The comms that are open, by their ids."""
+    if OLD:
+        return old_comms
+    import comm
+
+    return comm.get_comm_manager().comms
+
+
+def open_widgets() -> dict[str, Any]:
+    """The widgets that are open, by their ids."""
+    return ipywidgets.Widget.widgets if OLD else ipywidgets.widgets.widget._instances
+
+
 @dataclass(frozen=True)
 class Message:
     widget: ipywidgets.Widget

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ipywidgets.widgets import widget as ipywidgets_widget
-from messages import browser_says, browser_sets, click, counted, decode
+from messages import browser_says, browser_sets, click, counted, decode, open_widgets
 from patience import PATIENCE, eventually
 from PIL import Image
 from tiny import Tiny
@@ -421,7 +420,7 @@ def test_the_panel_is_asked_for_by_its_name(make):
 
 
 def test_closed_with_its_explorer_it_leaves_nothing_behind():
-    before = set(ipywidgets_widget._instances)
+    before = set(open_widgets())
     threads = threading.active_count()
     for _ in range(3):
         widget = GradCAMWidget(Watched(), {"left": red_left()}, transform=PLAIN, panels=["heatmap", "paint"])
@@ -430,5 +429,5 @@ def test_closed_with_its_explorer_it_leaves_nothing_behind():
         click(pad._controls.undo)
         widget.close()
         assert pad.wait(PATIENCE)
-    assert set(ipywidgets_widget._instances) - before == set()
+    assert set(open_widgets()) - before == set()
     eventually(lambda: threading.active_count() <= threads)  # work is done a moment before its thread ends

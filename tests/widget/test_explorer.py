@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import comm
 import ipywidgets
 import numpy as np
 import pytest
 import torch
 import traitlets
-from ipywidgets.widgets import widget as ipywidgets_widget
-from messages import browser_says, browser_sets, choose, click, counted, decode
+from messages import browser_says, browser_sets, choose, click, counted, decode, open_comms, open_widgets
 from patience import PATIENCE, ended, eventually
 from PIL import Image
 from tiny import Four, green_right, red_left
@@ -365,10 +363,10 @@ def test_a_ready_engine_is_used_and_left_open(make: Callable[..., GradCAMWidget]
 def test_bad_arguments_raise_and_leave_nothing_behind(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    before = set(ipywidgets_widget._instances)
+    before = set(open_widgets())
     with pytest.raises(error, match=message):
         GradCAMWidget(**{"model": Four(), "images": red_left()} | arguments)
-    assert set(ipywidgets_widget._instances) == before
+    assert set(open_widgets()) == before
 
 
 def test_pictures_of_all_kinds_and_their_names(make: Callable[..., GradCAMWidget], tmp_path: Path) -> None:
@@ -1085,15 +1083,15 @@ def test_an_observer_may_set_another_trait(widget: GradCAMWidget) -> None:
 
 
 def test_close_leaves_no_comm_no_widget_and_no_thread() -> None:
-    comms = comm.get_comm_manager().comms
-    before, threads = (set(comms), set(ipywidgets_widget._instances)), threading.active_count()
+    comms = open_comms()
+    before, threads = (set(comms), set(open_widgets())), threading.active_count()
     widget = GradCAMWidget(Four(), red_left())
     widget.layer = "conv"
     engine = widget.engine
     assert len(set(comms) - before[0]) > 20
     widget.close()
     widget.close()
-    assert (set(comms), set(ipywidgets_widget._instances)) == before
+    assert (set(comms), set(open_widgets())) == before
     eventually(lambda: threading.active_count() <= threads)
     assert len(engine._cache) == 0
     with pytest.raises(RuntimeError, match="closed; make a new one"):

@@ -7,12 +7,10 @@ import threading
 import weakref
 from typing import Any
 
-import comm
 import ipywidgets
 import psutil
 import torch
-from ipywidgets.widgets import widget as ipywidgets_widget
-from messages import browser_says
+from messages import browser_says, open_comms, open_widgets
 from patience import eventually
 from tiny import Four, green_right, red_left
 
@@ -28,7 +26,7 @@ def panel(widget: GradCAMWidget) -> ipywidgets.Widget:
 
 
 def test_five_hundred_explorers_leave_no_comm_no_thread_and_no_memory_behind() -> None:
-    comms = comm.get_comm_manager().comms
+    comms = open_comms()
     model = Four()
     images = {"red": red_left(64), "green": green_right(64)}
     alive: list[weakref.ref[Any]] = []
@@ -44,13 +42,13 @@ def test_five_hundred_explorers_leave_no_comm_no_thread_and_no_memory_behind() -
     for number in range(30):  # what is made once and kept (colour tables, allocators, caches) has been made
         live(number)
     gc.collect()
-    before, threads = (set(comms), set(ipywidgets_widget._instances)), threading.active_count()
+    before, threads = (set(comms), set(open_widgets())), threading.active_count()
     process = psutil.Process()
     memory = process.memory_info().rss
     objects = len(gc.get_objects())
     for number in range(500):
         live(number)
-    assert (set(comms), set(ipywidgets_widget._instances)) == before
+    assert (set(comms), set(open_widgets())) == before
     eventually(lambda: threading.active_count() <= threads)
     gc.collect()
     assert [ref() for ref in alive] == [None, None, None]

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import traitlets
 from ipycanvas.canvas import _CANVAS_MANAGER, COMMANDS, hold_canvas
-from ipywidgets.widgets import widget as ipywidgets_widget
-from messages import browser_says, browser_sets, choose, click
+from messages import browser_says, browser_sets, choose, click, open_widgets
 from patience import PATIENCE
 from PIL import Image
 
@@ -89,7 +88,7 @@ class Page:
         assert canvas is not None, "a page that was loaded again knows no canvas: nothing would be drawn"
         image = Image.open(io.BytesIO(data))
         assert (image.format, image.mode) == ("PNG", "RGBA"), "RGB would travel as JPEG"
-        widget = ipywidgets_widget._instances[canvas.removeprefix("IPY_MODEL_")]
+        widget = open_widgets()[canvas.removeprefix("IPY_MODEL_")]
         shown = self.canvases.setdefault(canvas, np.zeros((widget.height, widget.width, 4), np.uint8))
         x, y = place
         self.sizes.append(image.size)
@@ -574,22 +573,22 @@ def test_an_occlusion_map_from_python(make):
 
 
 def test_closed_it_leaves_no_widget_and_no_thread():
-    before = set(ipywidgets_widget._instances)
+    before = set(open_widgets())
     pad = PaintPad(noise(), scores=red_share)
     drag(pad, (3, 3))
-    opened = set(ipywidgets_widget._instances) - before
+    opened = set(open_widgets()) - before
     assert len(opened) > 20
     pad.close()
     pad.close()
     assert pad.wait(PATIENCE)
-    assert set(ipywidgets_widget._instances) - before == set()
+    assert set(open_widgets()) - before == set()
     with pytest.raises(RuntimeError, match="This PaintPad is closed; make a new one"):
         pad.stroke((1, 1))
     drag(pad, (5, 5))  # a late event of the page breaks nothing
 
 
 def test_closed_by_its_container_it_is_closed_too():
-    before = set(ipywidgets_widget._instances)
+    before = set(open_widgets())
     pad = PaintPad(noise())
     box = ipywidgets.VBox([pad])
     for part in pad._controls.rows:
@@ -598,4 +597,4 @@ def test_closed_by_its_container_it_is_closed_too():
     box.layout.close()
     box.close()
     assert pad.wait(PATIENCE)
-    assert set(ipywidgets_widget._instances) - before == set()
+    assert set(open_widgets()) - before == set()

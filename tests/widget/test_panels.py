@@ -9,8 +9,7 @@ from typing import Any
 import ipywidgets
 import pytest
 import traitlets
-from ipywidgets.widgets import widget as ipywidgets_widget
-from messages import browser_sets, counted
+from messages import browser_sets, counted, open_widgets
 from tiny import Four, red_left
 
 from gradcam_widget.widget.explorer import GradCAMWidget
@@ -142,10 +141,10 @@ def test_a_panel_that_fails_says_so_in_its_place_and_the_rest_works(
 
 
 def test_close_closes_the_panels_also_those_that_are_not_on_show() -> None:
-    before = set(ipywidgets_widget._instances)
+    before = set(open_widgets())
     widget = GradCAMWidget(Four(), red_left(), panels=["heatmap", score, faulty])
     widget.panels = ["heatmap", faulty]
     widget.close()
-    assert set(ipywidgets_widget._instances) == before
+    assert set(open_widgets()) == before
     with pytest.raises(RuntimeError, match="closed; make a new one"):
         widget.panels = ["heatmap"]

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import traitlets
-from ipywidgets.widgets import widget as ipywidgets_widget
-from messages import browser_says, browser_sets, counted
+from messages import browser_says, browser_sets, counted, open_widgets
 from patience import PATIENCE, ended, eventually
 from PIL import Image
 from tiny import Four, red_left
@@ -187,7 +186,7 @@ def test_pictures_of_any_kind_are_checked(make):
 
 
 def test_closing_the_explorer_closes_it_and_stops_it(monkeypatch):
-    before = set(ipywidgets_widget._instances)
+    before = set(open_widgets())
     running, go_on = slow(monkeypatch)
     widget = GradCAMWidget(Four(), red_left())
     panel = widget.children[2].children[0]
@@ -197,4 +196,4 @@ def test_closing_the_explorer_closes_it_and_stops_it(monkeypatch):
     widget.close()
     go_on.set()
     ended("gradcam_widget check")
-    assert set(ipywidgets_widget._instances) == before
+    assert set(open_widgets()) == before
