@@ -8,9 +8,8 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -32,14 +31,14 @@ from gradcam_widget.arguments import (
 )
 from gradcam_widget.cache import Cache, parse_bytes
 from gradcam_widget.cuda_graphs import CudaRecorder, Replays
-from gradcam_widget.diagnosis import Diagnosis, diagnose
-from gradcam_widget.evidence import Evidence, exact
+from gradcam_widget.evidence import exact
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.gradients import Gradients, Passes
-from gradcam_widget.harmless import autocast_off, autocasts
+from gradcam_widget.harmless import plain_arithmetic
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, blank, own_transform, pixels, repaint
 from gradcam_widget.last_picture import LastPicture, is_trace_of, placed
 from gradcam_widget.layers import Layer, spatial_dimensions
+from gradcam_widget.maps import Map, Maps
 from gradcam_widget.memory import Memory, is_out_of_memory
 from gradcam_widget.methods import Method, find_method
 from gradcam_widget.occlusion import Occlusion, patches
@@ -49,36 +48,13 @@ from gradcam_widget.reading import Reader, Reading
 from gradcam_widget.resolution import NO_MAPS, find_record, is_side_head, settle_target
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.tail import Tail
-from gradcam_widget.targets import (
-    ClassLogit,
-    ClassLogProbability,
-    ClassProbability,
-    Target,
-    class_probability,
-    name_target,
-)
+from gradcam_widget.targets import Target, class_probability
 from gradcam_widget.trace import Record, Trace
 from gradcam_widget.tracer import Tracer
 
 __all__ = ["GradCAM", "Memory", "Passes"]
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class _Map:
-    """What is kept of one explanation, on the CPU."""
-
-    alpha: Tensor
-    signed_cam: Tensor
-    guided: Tensor | None
-    score: float
-    probability: float | None
-    diagnosis: Diagnosis | None
-
-    def bytes(self) -> int:
-        tensors = (self.alpha, self.signed_cam, self.guided)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 class GradCAM:
@@ -142,12 +118,12 @@ class GradCAM:
         self._tracer = Tracer(self.model, output, layout)
         self._replays = self._make_replays() if cuda_graphs else None
         self._gradients = Gradients(self._cache, replays=self._replays)
+        self._maps = Maps(self.model, self._tracer, self._gradients, selector=output, budget=self._cache.budget)
         self._spatial = spatial_dimensions(self.model)
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._other_passes = Passes()
         self._latest: LastPicture | None = None
-        self._scored: tuple[int, Target, float, float | None] | None = None  # picture, target, score, probability
 
     def __enter__(self) -> GradCAM:
         return self
@@ -161,7 +137,8 @@ class GradCAM:
         """Forget all that is kept. The engine works on afterwards, from scratch."""
         with self._lock:
             self._cache.clear()
-            self._latest = self._scored = None
+            self._latest = None
+            self._maps.forget()
 
     def forget(self, image: object) -> None:
         """Forget what is kept of one image, such as a version of a picture that nobody will ask for again."""
@@ -181,7 +158,11 @@ class GradCAM:
     @property
     def passes(self) -> Passes:
         """Passes of the model run so far."""
-        return self._other_passes + Passes(forward=self._tracer.runs, backward=self._gradients.passes)
+        return (
+            self._other_passes
+            + self._maps.passes
+            + Passes(forward=self._tracer.runs, backward=self._gradients.passes)
+        )
 
     @property
     def eager_because(self) -> str | None:
@@ -239,7 +220,7 @@ class GradCAM:
 
         def run() -> Tensor:
             output = self._trace(image)[1].scores
-            with _plain_arithmetic(output):
+            with plain_arithmetic(output):
                 return exact(output).cpu().clone()
 
         return self._within_memory(run)
@@ -343,9 +324,9 @@ class GradCAM:
             known = self._explanation(key, trace, what, record, described, row, None, progress)
             names = tuple(inspect.signature(function).parameters)
             # FinerCAM explains another target than the one asked for.
-            evidence = self._evidence(key, trace, known.target, record, self._gradients, None)
+            evidence = self._maps.evidence(key, trace, known.target, record)
             quantities = dict(evidence.take(tuple(name for name in names if name != "alpha")))
-            with _plain_arithmetic(evidence.activations()):
+            with plain_arithmetic(evidence.activations()):
                 if "alpha" in names:
                     quantities["alpha"] = known.alpha.to(evidence.activations().device)
                 found = function(**quantities)
@@ -390,7 +371,7 @@ class GradCAM:
             without = ablated_output(tail, record, off)[0]
             self._other_passes += Passes(forward=tail.recorded + (not tail.partial), partial=int(tail.partial))
             full = trace.scores
-            with _plain_arithmetic(full):
+            with plain_arithmetic(full):
                 return Ablation(
                     layer=described,
                     target=what,
@@ -774,7 +755,7 @@ class GradCAM:
         for record in reversed(trace.records):
             if math.prod(record.shape[1:]) < 2 or is_side_head(trace, record):
                 continue
-            influence = self._influence(key, trace, target, record)
+            influence = self._maps.influence(key, trace, target, record)
             if influence is not None and bool(influence.any()):
                 grid = " × ".join(map(str, record.shape[1:]))
                 why = f"the last feature map with more than one cell ({grid})"
@@ -786,14 +767,6 @@ class GradCAM:
             "layer: no feature map with more than one cell has a gradient for this target; "
             "name a layer of cam.layers(image), or explain another target"
         )
-
-    def _influence(self, key: int, trace: Trace, target: Target, record: Record) -> Tensor | None:
-        """What tells whether a record's gradient is zero everywhere; None where no path leads to the target."""
-        mean = self._gradients.means(key, trace, target, [record])[record.index]
-        if mean is None or bool(mean.any()):
-            return mean
-        gradient = self._gradients(key, trace, target, [record])[record.index]  # it may cancel out in each channel
-        return None if gradient is None else record.maps(gradient)
 
     # -- maps --------------------------------------------------------------------------------------------------
 
@@ -811,9 +784,9 @@ class GradCAM:
         if method.target is not None:
             target = method.target(target, trace.scores)
         place = (key, "maps", target, record.index, method.name, smooth)
-        kept: _Map | None = self._cache.get(place)
+        kept: Map | None = self._cache.get(place)
         if kept is None:
-            kept = self._map(key, trace, target, record, method, progress, smooth)
+            kept = self._maps(key, trace, target, record, method, progress, smooth)
             self._cache.put(place, kept, kept.bytes(), parent=key)
         # Under the caller's inference_mode the copies would be inference tensors, which cannot be changed.
         with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
@@ -834,107 +807,6 @@ class GradCAM:
             diagnosis_code=None if kept.diagnosis is None else kept.diagnosis.code,
             _maps=record.maps(),
         )
-
-    def _map(
-        self,
-        key: int,
-        trace: Trace,
-        target: Target,
-        record: Record,
-        method: Method,
-        progress: Progress | None,
-        smooth: Smoothing | None,
-    ) -> _Map:
-        if smooth is None:
-            own = self._evidence(key, trace, target, record, self._gradients, progress)
-            alpha, signed, *guided = self._apply(method, own)
-        else:
-            alpha, signed, *guided = self._average(trace, target, record, method, smooth, progress)
-
-        def influence() -> Tensor | None:
-            return self._influence(key, trace, target, record) if method.needs_gradient else None
-
-        with _plain_arithmetic(signed):
-            alpha, signed = alpha.cpu(), signed.cpu()
-            score, probability = self._score(key, trace, target)
-            return _Map(
-                alpha=alpha,
-                signed_cam=signed,
-                guided=guided[0].cpu() if guided else None,
-                score=score,
-                probability=probability,
-                diagnosis=diagnose(
-                    signed,
-                    influence,
-                    name_target(target),
-                    record.output.dtype,
-                    saturated=_is_saturated(target, score),
-                    cancelled=method.cancels and smooth is None and _cancels(own),
-                ),
-            )
-
-    def _score(self, key: int, trace: Trace, target: Target) -> tuple[float, float | None]:
-        """A target's value and, where it is a class, its probability: the same at every layer."""
-        if self._scored is None or self._scored[:2] != (key, target):
-            if type(target) is ClassLogit and trace.scores.ndim == 1:
-                index = target.index
-                self._scored = key, target, float(trace.scores_on_cpu[index]), float(trace.probabilities[index])
-            else:
-                output = trace.scores
-                # A clone, because a user's target may work in place.
-                self._scored = key, target, float(target(output.clone())), class_probability(target, output)
-        return self._scored[2:]
-
-    def _evidence(
-        self,
-        key: int,
-        trace: Trace,
-        target: Target,
-        record: Record,
-        gradients: Gradients,
-        progress: Progress | None,
-    ) -> Evidence:
-        return Evidence(
-            self.model,
-            trace,
-            record,
-            target,
-            gradients,
-            key,
-            selector=self._selector,
-            budget=self._cache.budget,
-            progress=progress,
-        )
-
-    def _apply(self, method: Method, evidence: Evidence) -> tuple[Tensor, ...]:
-        quantities = evidence.take(method.needs)
-        if evidence.passes is not Evidence.passes:
-            self._other_passes += evidence.passes
-        with _plain_arithmetic(evidence.activations()):
-            return method.function(**quantities)
-
-    def _average(
-        self,
-        trace: Trace,
-        target: Target,
-        record: Record,
-        method: Method,
-        smooth: Smoothing,
-        progress: Progress | None,
-    ) -> tuple[Tensor, ...]:
-        """(alpha, signed cam, ...) averaged over copies of the picture, none of which is kept."""
-        first, *others = (tensor.detach() for tensor in trace.inputs)
-        sums: list[Tensor] = []
-        for done, (copy, mirrored) in enumerate(smooth.copies(first), start=1):
-            other = self._tracer((copy, *others))
-            alone = Gradients(Cache(0), slopes=False)
-            evidence = self._evidence(0, other, target, other.by_name[record.name], alone, None)
-            alpha, *maps = self._apply(method, evidence)
-            self._other_passes += Passes(backward=alone.passes)
-            parts = [alpha, *(values.flip(-1) if mirrored else values for values in maps)]
-            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
-            report(progress, done, smooth.passes)
-        return tuple(total / smooth.passes for total in sums)
 
     def _within_memory(self, work: Callable[[], _Result]) -> _Result:
         """The result of some work under the lock. If memory runs out, what is kept is freed and the work is tried
@@ -965,7 +837,7 @@ class GradCAM:
 def _score_batch(
     score: VersionScores, versions: Callable[[Tensor, range], Tensor], first: Tensor, batch: range
 ) -> Tensor:
-    with _plain_arithmetic(first):
+    with plain_arithmetic(first):
         return score(versions(first, batch)).double().cpu()
 
 
@@ -975,39 +847,6 @@ def _picture_of(trace: Trace) -> Tensor:
     if first.ndim != 4:
         raise ValueError(f"image: expected a picture (1, C, H, W); got shape {tuple(first.shape)}")
     return first
-
-
-_SATURATED = 1e-4  # of the logit's gradient that a probability keeps
-
-_ROUNDING = 1e-4
-
-
-def _is_saturated(target: Target, score: float) -> bool:
-    """Whether a probability is so near to 0 or 1 that it has hardly any gradient."""
-    if isinstance(target, ClassLogProbability):
-        return -score < _SATURATED
-    return isinstance(target, ClassProbability) and min(score, 1 - score) < _SATURATED
-
-
-def _cancels(evidence: Evidence) -> bool:
-    """Whether sum_k g^k A^k is nothing but rounding beside its terms."""
-    terms = evidence.gradients() * evidence.activations()
-    return bool(terms.sum(0).abs().max() <= _ROUNDING * terms.abs().sum(0).max()) and bool(terms.any())
-
-
-def _plain_arithmetic(tensor: Tensor) -> AbstractContextManager[None]:
-    """No inference tensors and no autocast on a tensor's device inside, whatever the caller's modes. Nothing there
-    has a gradient, so none is recorded.
-    """
-    if not torch.is_inference_mode_enabled() and not autocasts(tensor.device.type):
-        return nullcontext()
-    return _out_of_modes(tensor.device.type)
-
-
-@contextmanager
-def _out_of_modes(device: str) -> Iterator[None]:
-    with torch.inference_mode(False), torch.no_grad(), autocast_off(device):
-        yield
 
 
 def _check_smooth(smooth: object, progress: object) -> None:

@@ -16,7 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ModelState", "autocast_off", "autocasts", "gradients_on", "rewrites_itself", "undisturbed"]
+__all__ = [
+    "ModelState",
+    "autocast_off",
+    "autocasts",
+    "gradients_on",
+    "plain_arithmetic",
+    "rewrites_itself",
+    "undisturbed",
+]
 
 _TRAINING = operator.attrgetter("training")
 _VERSION = operator.attrgetter("_version")
@@ -268,6 +276,21 @@ def autocast_off(device: str) -> AbstractContextManager[Any]:
 def autocasts(device: str) -> bool:
     """Whether the caller has switched autocast on for a type of device."""
     return device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+
+
+def plain_arithmetic(tensor: Tensor) -> AbstractContextManager[None]:
+    """No inference tensors and no autocast on a tensor's device inside, whatever the caller's modes. Nothing there
+    has a gradient, so none is recorded.
+    """
+    if not torch.is_inference_mode_enabled() and not autocasts(tensor.device.type):
+        return nullcontext()
+    return _out_of_all_modes(tensor.device.type)
+
+
+@contextmanager
+def _out_of_all_modes(device: str) -> Iterator[None]:
+    with torch.inference_mode(False), torch.no_grad(), autocast_off(device):
+        yield
 
 
 def _eagerly() -> AbstractContextManager[Any]:
