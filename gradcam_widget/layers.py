@@ -122,6 +122,13 @@ class Layout:
         cells = output[:, self.prefix :] if self.prefix else output
         return cells.sum(tuple(range(output.ndim - 1)), dtype=_wide(output))
 
+    def summing(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """`total` for tensors of this one's shape and dtype."""
+        if self.order != "channels first":
+            return self.total
+        axes, wide = _BUT_CHANNELS[like.ndim], _wide(like)
+        return (lambda output: output.sum(axes)) if wide == like.dtype else lambda o: o.sum(axes, dtype=wide)
+
     def totals(self, outputs: Tensor) -> Tensor:
         """(N, K) the sums of several outputs (N, ...) of the module's."""
         if self.order == "channels first":
@@ -176,6 +183,10 @@ class CustomLayout:
     def total(self, output: Tensor) -> Tensor:
         """(K,) the sum of each map over its cells, in float32 at least."""
         return self.maps(output).flatten(1).sum(1, dtype=_wide(output))
+
+    def summing(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """`total` for tensors of this one's shape and dtype."""
+        return self.total
 
     def totals(self, outputs: Tensor) -> Tensor:
         """(N, K) the sums of several outputs (N, ...) of the module's."""

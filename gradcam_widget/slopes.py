@@ -48,7 +48,7 @@ class Slopes:
     def __init__(self, trace: Trace) -> None:
         self.pooled = next((record for record in reversed(trace.records) if _is_pooled(record)), None)
         self._records = [] if self.pooled is None else _apart(trace, self.pooled)
-        self._factors: list[Tensor] = []
+        self._factors: Tensor | None = None  # (records, K)
         self._weights: Tensor | None = None
         if self.pooled is None or not self._records:
             return
@@ -56,10 +56,10 @@ class Slopes:
         ones = torch.ones_like(root)
         # Proof: where channels mix, or a hook of the model's own bends the gradient, it is not linear in this.
         uneven = torch.arange(root.numel(), dtype=root.dtype, device=root.device).add(1).cos().view_as(root)
-        self._factors = self._means(root, ones)
+        self._factors = torch.stack(self._means(root, ones))
         proof = self._means(root, uneven)
         if not all(_is_same(f * uneven.flatten(), mean) for f, mean in zip(self._factors, proof, strict=True)):
-            self._records, self._factors = [], []
+            self._records = []
         self._weights = _linear_weights(trace, self.pooled)
 
     def __bool__(self) -> bool:
@@ -74,8 +74,9 @@ class Slopes:
 
     def means(self, gradient: Tensor | None) -> Iterator[tuple[Record, Tensor | None]]:
         """The records with their mean gradients (K,), from the gradient (K,) by the pooled features."""
-        for record, factor in zip(self._records, self._factors, strict=True):
-            yield record, None if gradient is None else gradient * factor
+        nothing: list[None] = [None] * len(self._records)
+        means = nothing if gradient is None or self._factors is None else (gradient * self._factors).unbind()
+        yield from zip(self._records, means, strict=True)
 
     def _means(self, root: Tensor, seed: Tensor) -> list[Tensor]:
         outputs = [record.output for record in self._records]

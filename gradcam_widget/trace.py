@@ -251,7 +251,8 @@ class _Sink:
     def take(self, records: Sequence[Record]) -> Callable[[Tensor], None]:
         """A hook on the one output of some records."""
         # Neither the trace nor a record, which would keep each other alive through the graph.
-        indices, total = [record.index for record in records], records[0].layout.total
+        indices, first = [record.index for record in records], records[0]
+        total = first.layout.summing(first.output)
         bits = sum(1 << index for index in indices)
 
         def hook(gradient: Tensor) -> None:
