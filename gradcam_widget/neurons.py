@@ -31,8 +31,11 @@ def name_channels(
     images: Iterable[object] | Mapping[str, object],
     layer: object = None,
     *,
-    masks: Sequence[Masks | None] | Callable[[NDArray[np.uint8]], Masks] | None = None,
-    labels: Sequence[str | None] | None = None,
+    masks: Sequence[Masks | None]
+    | Mapping[str, Masks | None]
+    | Callable[[NDArray[np.uint8]], Masks]
+    | None = None,
+    labels: Sequence[str | None] | Mapping[str, str | None] | None = None,
     threshold: float = THRESHOLD,
     label_threshold: float = 0.5,
     top: int = 9,
@@ -62,10 +65,12 @@ def name_channels(
             a sequence that reads them from a disk is not held in memory.
         layer: as in `GradCAM.explain`; of maps (K, h, w).
         masks: for each picture, in their order, a dict concept -> bool (H, W), or None for one whose concepts are
-            not known, which is then left out of every IoU. A concept that a dict lacks is nowhere in that picture.
+            not known, which is then left out of every IoU; or a dict of these by the pictures' names. A concept
+            that a picture's dict lacks is nowhere in it.
             Masks lie over what the model saw (`GradCAM.picture`) and may have any resolution, one per picture. A
             function makes them of that picture instead, uint8 (H, W, 3).
-        labels: for each picture what it shows, or None where that is not known; these are left out.
+        labels: for each picture what it shows, in a list or a dict by the pictures' names; None, or no entry in a
+            dict, where that is not known, and these are left out.
         threshold: IoU above which a concept is a name.
         label_threshold: average precision above which a label is a name.
         top: how many places are kept for each channel.
@@ -92,7 +97,7 @@ def name_channels(
     """
     names, pictures = _named(images)
     _check_numbers(threshold, label_threshold, top, per_picture, around, quantile)
-    masks, labels = _checked_masks(masks, names), _checked_labels(labels, len(names))
+    masks, labels = _checked_masks(masks, names), _checked_labels(labels, names)
     budget = parse_bytes(memory_budget)
     cam = model_or_cam if isinstance(model_or_cam, GradCAM) else GradCAM(model_or_cam)
     try:
@@ -201,33 +206,41 @@ def _named(images: object) -> tuple[tuple[str, ...], Sequence[object]]:
     return names, pictures
 
 
-def _one_each(values: Any, count: int, what: str) -> list[Any]:
-    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-        raise TypeError(f"{what}: expected a list with one entry for each picture; got {type(values).__name__}")
+def _one_each(values: Any, names: Sequence[str], what: str) -> list[Any]:
+    """What is given for each picture, in their order, by a list or by a dict; None where a dict has nothing."""
+    expected = f"{what}: expected a list with one entry for each picture, or a dict by the pictures' names"
+    if isinstance(values, Mapping):
+        given = {str(name): value for name, value in values.items()}
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise TypeError(f"{expected}; there is no picture named {unknown[0]!r}")
+        return [given.get(name) for name in names]
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{expected}; got {type(values).__name__}")
     listed = list(values)
-    if len(listed) != count:
+    if len(listed) != len(names):
         raise ValueError(
-            f"{what}: expected one entry for each of the {count} pictures; got {len(listed)}. "
+            f"{what}: expected one entry for each of the {len(names)} pictures; got {len(listed)}. "
             "Give None for a picture without"
         )
     return listed
 
 
 def _checked_masks(
-    masks: Sequence[Masks | None] | Callable[[NDArray[np.uint8]], Masks] | None, names: Sequence[str]
+    masks: object, names: Sequence[str]
 ) -> Sequence[Masks | None] | Callable[[NDArray[np.uint8]], Masks] | None:
     if masks is None or callable(masks):
         return masks  # what a function makes is checked when it has been made
-    listed = _one_each(masks, len(names), "masks")
+    listed = _one_each(masks, names, "masks")
     for of_one, name in zip(listed, names, strict=True):
         check_masks(of_one, name)
     return listed
 
 
-def _checked_labels(labels: object, count: int) -> list[str | None] | None:
+def _checked_labels(labels: object, names: Sequence[str]) -> list[str | None] | None:
     if labels is None:
         return None
-    listed = _one_each(labels, count, "labels")
+    listed = _one_each(labels, names, "labels")
     wrong = next((label for label in listed if label is not None and not isinstance(label, str)), None)
     if wrong is not None:
         raise TypeError(f"labels: expected names or None; got {wrong!r}, a {type(wrong).__name__}")

@@ -172,6 +172,17 @@ def test_labels_by_their_average_precision():
     assert name_channels(cam(), pictures, "conv", labels=["x", None, None, "y"])[0].concept is None
 
 
+def test_what_is_known_of_pictures_may_be_given_by_their_names():
+    pictures = {"a": A, "b": B}
+    by_order = name_channels(cam(), pictures, "conv", masks=MASKS, labels=["x", None], quantile=0.125)
+    by_name = name_channels(
+        cam(), pictures, "conv", masks={"b": MASKS[1], "a": MASKS[0]}, labels={"a": "x"}, quantile=0.125
+    )
+    assert by_name[0].concept == by_order[0].concept is not None
+    with pytest.raises(TypeError, match="there is no picture named 'c'"):
+        name_channels(cam(), pictures, "conv", labels={"c": "x"})
+
+
 def test_masks_go_before_labels_where_they_name():
     labels = ["warm", "warm", "cold", "cold"]
     pictures, masks = [A, A, B, B], [MASKS[0], MASKS[0], MASKS[1], MASKS[1]]
