@@ -55,8 +55,7 @@ def find_route(trace: Trace, missing: Sequence[Record], begun: int, done: int) -
 
 
 def _plan(trace: Trace, missing: Sequence[Record], begun: int, done: int) -> Route:
-    starts = {trace.resume_point(record, lambda other: bool(begun >> other.index & 1)) for record in missing}
-    start = starts.pop() if len(starts) == 1 else None
+    start = trace.resume_point(missing, begun)
     deepest = min(record.index for record in missing)
     wanted = tuple(
         record

@@ -145,13 +145,16 @@ class Trace:
             self._described[record.index] = known
         return replace(known, why=why) if why else known
 
-    def resume_point(self, record: Record, known: Callable[[Record], bool]) -> Record | None:
-        """The nearest known record that every path from the output to ``record`` runs through, or None.
+    def resume_point(self, records: Sequence[Record], known: int) -> Record | None:
+        """The nearest of some known records, given as bits, that every path from the output to any of ``records``
+        runs through, or None.
 
-        The gradient at that record is all that is needed to go on to ``record``: the chain rule through a
-        single cut of the graph.
+        The gradient at that record is all that is needed to go on to them: the chain rule through a single cut of
+        the graph.
         """
-        return next((self.records[index] for index in self._cuts(record) if known(self.records[index])), None)
+        for record in records:
+            known &= sum(1 << index for index in self._cuts(record))
+        return next((self.records[index] for index in self._cuts(records[0]) if known >> index & 1), None)
 
     def is_cut_off(self, record: Record, by: Record) -> bool:
         """Whether every path from the output to ``record`` runs through ``by``."""

@@ -107,6 +107,40 @@ def test_a_pass_further_down_goes_on_from_a_cut(model, monkeypatch):
     assert roots == [(1, 8, 32, 32)]  # the output of a block, not the score
 
 
+class _Deep(nn.Module):
+    """A block whose one branch has two layers: the second cuts off the first, but not what is before the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(torch.relu(self.first(x)))
+
+
+@pytest.mark.usefixtures("lean")
+@pytest.mark.parametrize("together", [False, True])
+def test_a_pass_to_several_layers_goes_on_from_what_cuts_off_all_of_them(monkeypatch, together):
+    torch.manual_seed(3)
+    body = [nn.Conv2d(3, 8, 3, padding=1), *(_Deep() for _ in range(3)), nn.Conv2d(8, 6, 1), nn.Tanh()]
+    model = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 6)).double().eval()
+    cam = GradCAM(model)
+    cam.explain_targets(PICTURE, [2, 3] if together else [2], "3.second")
+    roots = []
+    grad = torch.autograd.grad
+
+    def watched(outputs, *args, **kwargs):
+        roots.append(tuple(outputs.shape))
+        return grad(outputs, *args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    found = cam.explain_layers(PICTURE, 2, ["3.first", "2", "1.first", "0"])
+    assert roots == [(1, 8, 32, 32)]  # the output of the block, not the score
+    for name, explanation in found.items():
+        expected = gradient_at(model, name, 2)[0].flatten(1).mean(1)
+        torch.testing.assert_close(explanation.alpha, expected, rtol=1e-9, atol=1e-15)
+
+
 def test_a_mean_of_zero_is_not_taken_for_no_gradient():
     class Difference(nn.Module):
         """y_0 = left half of channel 0 minus its right half: a gradient whose mean is zero."""
