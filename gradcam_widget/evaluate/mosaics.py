@@ -143,7 +143,7 @@ class GridPointing:
         """What the score says, in words."""
         text = (
             f"In a mosaic of {len(self.shares)} pictures {self.score:.0%} of each map, on average, lies on the "
-            f"picture of its own class; by chance it were {self.chance:.0%}"
+            f"picture of its own class; by chance it would be {self.chance:.0%}"
         )
         if self.score >= (1 + self.chance) / 2:
             return f"{text}: the maps tell the classes apart."
