@@ -140,14 +140,14 @@ class Exports(Plates):
         """The widget with a caption and a picture for where no widget can be shown; and, as metadata, the
         text for those who do not see the picture.
         """
+        if not hasattr(ipywidgets.Widget, "_repr_mimebundle_"):  # ipywidgets 7
+            return self._with_shot(self._as_view())
         bundle = super()._repr_mimebundle_(**arguments)  # type: ignore[misc] # of ipywidgets
         return self._with_shot(dict(bundle))
 
-    def _display_itself(self, **arguments: Any) -> None:
-        """The same for ipywidgets 7, whose widgets display themselves."""
-        from IPython.display import display
-
-        bundle = {
+    def _as_view(self) -> dict[str, Any]:
+        """What a front end shows as the widget itself."""
+        return {
             "text/plain": repr(self),
             "application/vnd.jupyter.widget-view+json": {
                 "version_major": 2,
@@ -155,7 +155,12 @@ class Exports(Plates):
                 "model_id": self._model_id,  # type: ignore[attr-defined] # of ipywidgets
             },
         }
-        data, metadata = self._with_shot(bundle)
+
+    def _display_itself(self, **arguments: Any) -> None:
+        """The same for ipywidgets 7, whose widgets display themselves."""
+        from IPython.display import display
+
+        data, metadata = self._with_shot(self._as_view())
         display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
         self._handle_displayed(**arguments)  # type: ignore[attr-defined] # of ipywidgets
 

@@ -324,7 +324,7 @@ def test_a_model_can_be_copied_and_saved_afterwards(tmp_path):
     GradCAM(model).explain_layers(X, 1)
     assert torch.equal(copy.deepcopy(model)(X), model(X))
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    assert torch.equal(torch.load(tmp_path / "model.pt")["stem.weight"], model.stem.weight)
+    assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=True)["stem.weight"], model.stem.weight)
 
 
 def test_nothing_holds_the_model_or_the_graph_once_the_engine_is_gone():
@@ -627,6 +627,8 @@ WRITES: dict[str, Callable[[Tensor], object]] = {
     "new data": lambda image: setattr(image, "data", image * 0.3),
     "dlpack": lambda image: np.multiply(np.from_dlpack(image), 0.3, out=np.from_dlpack(image)),
 }
+if not np.from_dlpack(torch.zeros(1)).flags.writeable:
+    del WRITES["dlpack"]  # older versions of numpy only read there
 
 
 @pytest.mark.parametrize("write", WRITES)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from messages import browser_says, browser_sets, choose, click, counted, decode, open_comms, open_widgets
+from messages import OLD, browser_says, browser_sets, choose, click, counted, decode, open_comms, open_widgets
 from patience import PATIENCE, ended, eventually
 from PIL import Image
 from tiny import Four, green_right, red_left
@@ -945,8 +945,13 @@ def png(colour: str = "lime", size: tuple[int, int] = (40, 30)) -> bytes:
 
 
 def upload(widget: GradCAMWidget, name: str, content: bytes) -> None:
-    file = {"name": name, "type": "", "size": len(content), "last_modified": 0, "content": memoryview(content)}
-    browser_sets(widget._controls.upload, value=[file])
+    if OLD:
+        field = widget._controls.upload
+        state = {"metadata": [{"name": name}], "data": [memoryview(content)], "_counter": field._counter + 1}
+        browser_sets(field, **state)
+    else:
+        file = {"name": name, "type": "", "size": len(content), "last_modified": 0, "content": memoryview(content)}
+        browser_sets(widget._controls.upload, value=[file])
 
 
 def test_an_uploaded_picture_is_appended_and_selected(widget: GradCAMWidget) -> None:
