@@ -156,6 +156,11 @@ class GradCAM:
         return _tensor_of(self.model).device
 
     @property
+    def trace_number(self) -> int:
+        """Number of the forward pass that answered last: another one where picture or model have changed since."""
+        return 0 if self._latest is None else self._latest.number
+
+    @property
     def passes(self) -> Passes:
         """Passes of the model run so far."""
         return (

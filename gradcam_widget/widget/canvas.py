@@ -69,6 +69,11 @@ class Scene:
         evidence: "positive", "signed" or "counterfactual": what the map shows of the target.
         question: a number that is the same for all layers of one picture, target, method and evidence; the strip
             that has the same number shows their maps.
+        ground: a number that is the same for all layers and targets of one picture, method, evidence and class
+            beside it; None where the view is to keep nothing.
+        base: a number that is the same each time this scene is shown, with whichever channels; None for that of
+            the message. ``scenes.js`` says what the view makes of these three.
+        chosen: index of the class, where the target is one that can be chosen by its index.
         alpha: float (K,), the channel weights.
         contribution: float (K,), alpha times the mean activation.
         coverage: {"channels", "of", "share"} or None.
@@ -96,23 +101,29 @@ class Scene:
     cures: Sequence[Cure] = ()
     off: Sequence[int] = ()
     question: int = 0
+    ground: int | None = None
+    base: int | None = None
+    chosen: int | None = None
     pair: Pair | str | None = None
     truth: Mapping[str, Any] | None = None
 
-    def message(self, revision: int, base: int | None = None) -> dict[str, Any]:
-        """The scene as the view takes it, within `wire.SCENE_BYTES`.
+    def message(self, revision: int, most: int = wire.SCENE_BYTES, *, plain: bool = False) -> dict[str, Any]:
+        """The scene as the view takes it.
 
         Args:
             revision: its number.
-            base: that of the scene from which this one differs by the channels that are off, and in nothing else.
+            most: bytes.
+            plain: nothing is deflated.
 
         Raises:
             ValueError: where the map or the weights are not finite.
         """
         text: dict[str, Any] = {
             "revision": revision,
-            "base": revision if base is None else base,
+            "base": revision if self.base is None else self.base,
             "question": self.question,
+            "ground": self.ground,
+            "chosen": self.chosen,
             "layer": wire.plain(self.layer),
             "target": wire.plain(self.target),
             "method": wire.plain(self.method),
@@ -131,11 +142,11 @@ class Scene:
         if isinstance(self.pair, str):
             text["compare"] = {"note": wire.shorten(self.pair, 300)}
         if not isinstance(self.pair, Pair):
-            room = wire.SCENE_BYTES - wire.json_bytes(text)
-            return text | wire.fit(self.alpha, self.contribution, self.cam, room)
+            room = most - wire.json_bytes(text)
+            return text | wire.fit(self.alpha, self.contribution, self.cam, room, plain=plain)
         text["compare"] = self.pair.text()
-        room = wire.SCENE_BYTES - wire.json_bytes(text)
-        packed = wire.fit(self.alpha, self.contribution, self.cam, room, self.pair.arrays())
+        room = most - wire.json_bytes(text)
+        packed = wire.fit(self.alpha, self.contribution, self.cam, room, self.pair.arrays(), plain=plain)
         text["compare"] |= {
             "alpha": packed.pop("alpha.compare"),
             "cam": packed.pop("cam.compare"),
@@ -356,6 +367,8 @@ class Canvas(anywidget.AnyWidget):
         self._on_target: list[Callable[[int], None]] = []
         self._on_task: list[Callable[[str], None]] = []
         self._on_layer: list[Callable[[str], None]] = []
+        self._on_go: list[Callable[[Mapping[str, Any]], None]] = []
+        self._on_ready: list[Callable[[], None]] = []
         self._on_truth: list[Callable[[], None]] = []
         self._on_cure: list[Callable[[str], None]] = []
         self._on_activations: list[Callable[[int, int], None]] = []
@@ -388,6 +401,16 @@ class Canvas(anywidget.AnyWidget):
     def on_layer(self, callback: Callable[[str], None]) -> None:
         """Call ``callback(name)`` when a layer of the strip is chosen in the view."""
         self._on_layer.append(callback)
+
+    def on_go(self, callback: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call ``callback({"layer": name, "target": index})``, or with one of them, when the view rests on a scene
+        that it has kept.
+        """
+        self._on_go.append(callback)
+
+    def on_ready(self, callback: Callable[[], None]) -> None:
+        """Call ``callback()`` when a view has been opened."""
+        self._on_ready.append(callback)
 
     def on_truth(self, callback: Callable[[], None]) -> None:
         """Call ``callback()`` when the view is told to compare the prediction with the truth, or to end that."""
@@ -529,6 +552,9 @@ class Canvas(anywidget.AnyWidget):
 
     def _handle(self, content: Mapping[str, Any]) -> None:
         """Tell those who listen what a view asks."""
+        if content.get("type") == "ready":
+            for welcome in tuple(self._on_ready):
+                welcome()
         if content.get("type") == "ready" and not content.get("complete", True):
             # Some front ends lose the binary parts of a view's first state.
             self.send_state(
@@ -546,6 +572,12 @@ class Canvas(anywidget.AnyWidget):
         elif content.get("type") == "layer" and isinstance(content.get("name"), str):
             for choose in tuple(self._on_layer):
                 choose(content["name"])
+        elif content.get("type") == "go":
+            wish = {
+                name: content[name] for name in ("layer", "target") if isinstance(content.get(name), (str, int))
+            }
+            for travel in tuple(self._on_go) if wish else ():
+                travel(wish)
         elif content.get("type") == "activations":
             if isinstance(content.get("revision"), int) and isinstance(content.get("channel"), int):
                 for give in tuple(self._on_activations):

@@ -31,6 +31,7 @@ from gradcam_widget.localise import THRESHOLD
 from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
+from gradcam_widget.widget.ahead import Ahead
 from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thumbnail, encode_picture
 from gradcam_widget.widget.choices import Choices
 from gradcam_widget.widget.class_channels import ClassChannels, strongest
@@ -77,7 +78,7 @@ _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 _Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is validated as any other value
 
 
-class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # type: ignore[misc]  # without types
+class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox):  # type: ignore[misc]  # without types
     """A microscope for a network: choose a picture, a layer and a class; see where and through which channels.
 
     Args:
@@ -203,8 +204,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
         self._job_seconds = 0.0  # that passes have taken since the last answer
         self._drawn: _Drawn | None = None
         self._outdated: Callable[[], bool] = _never  # whether a newer picture is on its way
-        self._strip_of: tuple[View, tuple[str, ...]] | None = None  # what the strip shows
-        self._numbered: tuple[int, View | None] = (0, None)  # the question without its layer; see `Scene.question`
+        self._strip_of: tuple[int, tuple[str, ...]] | None = None  # question and layers of the strip on show
         # picture and target whose gradients are all known
         self._reached: tuple[tuple[int, int], object] | None = None
 
@@ -248,6 +248,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
         self._canvas.on_target(self._on_canvas_target)
         self._canvas.on_task(self._on_canvas_task)
         self._canvas.on_layer(self._on_canvas_layer)
+        self._canvas.on_go(self._on_canvas_go)
         self._canvas.on_truth(self._on_canvas_truth)
         self._canvas.on_cure(self._on_canvas_cure)
         self._canvas.on_activations(self._on_canvas_activations)
@@ -258,6 +259,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
         self._begin_selection()
         self._begin_exports()
         self._begin_naming(names)
+        self._begin_ahead()
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
         self._state.on_update(self.refresh)
@@ -363,6 +365,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
                 self._fill_strip()
                 self._fill_classes()
                 self._fill_names()
+                self._look_ahead()
 
     def class_channels(self, classes: int = 5, channels: int = 12) -> ClassChannels:
         """The channel weights of the likeliest classes at the layer on show, where they are strongest.
@@ -510,6 +513,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
         if self._closed:
             return
         self._drop_job(wait=True)
+        self._end_ahead()
         with self._lock:
             self._closed = True
             for part in [*self.children, self.layout]:
@@ -582,6 +586,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
         share = METHODS[view.method].alpha == "share"
         contribution = _array(explanation.alpha if share else explanation.contribution)
         found = diagnosis_of(explanation, view.evidence, target["label"])
+        place = self._numbered(view, own, layer.name)
         passes = in_passes(self._spent)
         milliseconds = 1000 * (time.perf_counter() - started + self._job_seconds)
         scene = Scene(
@@ -613,7 +618,10 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
             diagnosis=None if found is None else found.sentence,
             cures=self._cures(image, view, explanation, None if found is None else found.code),
             evidence=view.evidence,
-            question=self._number(view),
+            question=place.question,
+            ground=place.ground,
+            base=place.base,
+            chosen=place.chosen,
             pair=pair,
             truth=truth,
         )
@@ -629,13 +637,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
             choices=choices,
             comparison=comparison,
         )
-
-    def _number(self, view: View) -> int:
-        """The number of a question, which another layer, or a class beside it, does not change."""
-        number, before = self._numbered
-        if (asked := replace(view, layer=None, compare_target=None)) != before:
-            self._numbered = number + 1, asked
-        return self._numbered[0]
 
     def _cures(self, image: object, view: View, explanation: Explanation, code: str | None) -> tuple[Cure, ...]:
         """What helps where a map has a diagnosis. Another layer is looked at before it is offered."""
@@ -867,7 +868,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
         if drawn is None or self._failure or self._unpaid:
             return
         listed = self._controls.listed
-        question = replace(drawn.view, layer=None, compare_target=None), listed
+        question = drawn.whole.question, listed
         if question == self._strip_of:
             return
         layers = {layer.name: layer for layer in self._layers_of(drawn.view.image_index)}
@@ -877,7 +878,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
                 return  # the user has moved on; the next answer fills the strip
             layer = layers[name]
             thumbnails.append(Thumbnail(name, layer.label, layer.shape, self._map_at(layer, drawn)))
-        self._canvas.show_strip(thumbnails, drawn.view.evidence, drawn.scene["question"])
+        self._canvas.show_strip(thumbnails, drawn.view.evidence, drawn.whole.question)
         self._strip_of = question
 
     def _fill_classes(self) -> None:
@@ -1062,6 +1063,12 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, ipywidgets.VBox):  # ty
     def _on_canvas_layer(self, name: str) -> None:
         try:
             self._state.update(layer=name)
+        except Exception as error:
+            self._on_controls_reject(error)
+
+    def _on_canvas_go(self, wish: Mapping[str, Any]) -> None:
+        try:
+            self._state.update(**wish)
         except Exception as error:
             self._on_controls_reject(error)
 

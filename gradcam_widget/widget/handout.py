@@ -65,7 +65,6 @@ class HandOut:
     names: Any
     _truths: dict[int, int | None]
     _spent: Passes
-    _numbered: tuple[int, View | None]
 
     def to_html(
         self,
@@ -166,11 +165,11 @@ class HandOut:
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """What is computed inside is no answer to what the widget is asked: its counts stay as they are."""
-        before = self._spent, self._numbered
+        before = self._spent
         try:
             yield
         finally:
-            self._spent, self._numbered = before
+            self._spent = before
 
     # -- what goes into it -------------------------------------------------------------------------------------
 

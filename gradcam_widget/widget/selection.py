@@ -145,7 +145,7 @@ class Selection(traitlets.HasTraits):
             if drawn is None or tuple(drawn.off) == self.channels_off:
                 return
             scene = self._without(drawn, self.channels_off)
-            message = scene.message(self._canvas.revision + 1, self._canvas.base)
+            message = scene.message(self._canvas.revision + 1)
             self._canvas.switch(message)
             self._drawn = replace(drawn, scene=message, off=self.channels_off)
             self._measure_box()

@@ -26,7 +26,7 @@ __all__ = [
     "unmask",
 ]
 
-SCENE_BYTES = 9_720
+SCENE_BYTES = 9_760
 """What a scene may weigh, text and arrays together: 10 kB less what ipywidgets and a notice put around it."""
 
 _ARRAY_BYTES = 110  # the JSON around one array: dtype, shape, scale, offset, its path among the buffers
@@ -48,6 +48,14 @@ _LADDER: tuple[tuple[str, str, str], ...] = (
     *(("u8z", "u8z", f"u8z/{steps}") for steps in (31, 15)),
 )
 
+_PLAIN_LADDER: tuple[tuple[str, str, str], ...] = (
+    ("f32", "f32", "f32"),
+    ("f32", "i16", "i16"),
+    ("f32", "i16", "u8"),
+    ("i16", "i16", "i16"),
+    ("i16", "i16", "u8"),
+)
+
 
 def encode(values: NDArray[Any], dtype: str) -> dict[str, Any]:
     """The wire form of an array: {"dtype", "shape", "scale", "offset", "data"}, little endian, in C order.
@@ -56,7 +64,7 @@ def encode(values: NDArray[Any], dtype: str) -> dict[str, Any]:
         values: finite real numbers, any shape.
         dtype: "f32": the value itself; "i16": value = data * scale; "u8z": uint8, deflated by zlib,
             value = offset + data * scale. "u8z/31" uses 31 steps instead of 255, so that it deflates better.
-            Zero is always met exactly.
+            Zero is always met exactly. "u8": as "u8z", not deflated.
 
     Raises:
         ValueError: for another dtype.
@@ -69,16 +77,17 @@ def encode(values: NDArray[Any], dtype: str) -> dict[str, Any]:
     elif name == "i16":
         scale = float(np.abs(array).max(initial=0.0)) / 32767 or 1.0
         data = np.rint(array / scale).astype("<i2").tobytes()
-    elif name == "u8z":
+    elif name in ("u8", "u8z"):
         low, high = float(array.min(initial=0.0)), float(array.max(initial=0.0))
         levels = int(steps or 255)
         # A whole step is set aside where there are two signs, so that zero can lie on one.
         scale = (high - low) / (levels - 1 if low < 0 < high else levels) or 1.0
         below = math.ceil(-low / scale - 1e-9)
         offset = -below * scale
-        data = zlib.compress(np.rint(array / scale + below).clip(0, 255).astype(np.uint8).tobytes(), 6)
+        data = np.rint(array / scale + below).clip(0, 255).astype(np.uint8).tobytes()
+        data = zlib.compress(data, 6) if name == "u8z" else data
     else:
-        raise ValueError(f"dtype: expected f32, i16 or u8z; got {dtype!r}")
+        raise ValueError(f"dtype: expected f32, i16, u8 or u8z; got {dtype!r}")
     return {"dtype": name, "shape": list(array.shape), "scale": scale, "offset": offset, "data": data}
 
 
@@ -90,7 +99,7 @@ def decode(array: Mapping[str, Any]) -> NDArray[Any]:
     elif array["dtype"] == "i16":
         values = (np.frombuffer(data, "<i2") * array["scale"]).astype("<f4")
     else:
-        steps = np.frombuffer(zlib.decompress(data), np.uint8)
+        steps = np.frombuffer(zlib.decompress(data) if array["dtype"] == "u8z" else data, np.uint8)
         values = (array["offset"] + steps * array["scale"]).astype("<f4")
     return values.reshape(array["shape"])
 
@@ -101,6 +110,8 @@ def fit(
     cam: NDArray[Any],
     room: int,
     more: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    plain: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """The three arrays of a scene, {"alpha", "contribution", "cam"}, in the most precise form within ``room``.
 
@@ -111,6 +122,7 @@ def fit(
         room: bytes. Where nothing fits (a layer of more than some 3000 channels) the smallest form is taken.
         more: further arrays, which take the form of the one that their name begins with: "alpha.second" is as
             precise as "alpha".
+        plain: nothing is deflated.
 
     Raises:
         ValueError: where a value is not finite.
@@ -124,7 +136,7 @@ def fit(
             )
     made: dict[tuple[str, str], dict[str, Any]] = {}
     encoded: dict[str, dict[str, Any]] = {}
-    for forms in _LADDER:
+    for forms in _PLAIN_LADDER if plain else _LADDER:
         kinds = dict(zip(("alpha", "contribution", "cam"), forms, strict=True))
         for name in arrays:
             form = kinds[name.partition(".")[0]]

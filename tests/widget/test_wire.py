@@ -64,7 +64,7 @@ def test_every_form_keeps_values_within_half_a_step_and_zero_exactly(dtype: str,
 
 
 def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(ValueError, match="dtype: expected f32, i16 or u8z; got 'f64'"):
+    with pytest.raises(ValueError, match="dtype: expected f32, i16, u8 or u8z; got 'f64'"):
         wire.encode(np.zeros(1), "f64")
 
 

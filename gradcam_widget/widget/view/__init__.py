@@ -47,6 +47,8 @@ SCRIPTS = (
     "preview",
     "requests",
     "rest",
+    "scenes",
+    "hand",
     "connection",
     "kept",
     "page",

@@ -354,6 +354,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
     element,
     show(next) {
       const kept = scene && next && baseOf(scene) === baseOf(next);
+      const refined = kept && scene.isAhead && !next.isAhead; // its numbers were rounded, and are not any more
       if (!kept) forget();
       scene = next;
       most = pairs.show(scene);
@@ -363,6 +364,7 @@ function channelPart({ root, tip, say, signal, lookAt, pin, activationOf, switch
       evidenceAgainst = scene ? scene.contribution.reduce((sum, v) => sum + Math.min(v, 0), 0) : 0;
       format = alignedFormat(most);
       if (!kept) sortNow();
+      else if (refined && !probed) order = sortChannels(scene, sort.value);
       if (!scene) return;
       entitle();
       coverage.textContent = pairs.sentence() || coverageSentence(scene.coverage, scene.evidence, Boolean(scene.off));

@@ -18,15 +18,20 @@ async function inflate(bytes) {
 }
 
 /** The values of one ARRAY of the wire format, as Float32Array in C order. */
-async function decodeArray({ dtype, shape, scale, offset, data }) {
+async function decodeArray(array) {
+  return plainValues(array.dtype === "u8z" ? { ...array, dtype: "u8", data: await inflate(bytesOf(array.data)) } : array);
+}
+
+/** The same for an array that is not deflated. */
+function plainValues({ dtype, shape, scale, offset, data }) {
   const length = shape.reduce((a, b) => a * b, 1);
   const packed = bytesOf(data);
   // slice() copies to a fresh buffer: a typed array needs an aligned start, a message gives none.
-  const raw = dtype === "u8z" ? await inflate(packed) : packed.slice();
+  const raw = dtype === "u8" ? packed : packed.slice();
   let values;
   if (dtype === "f32") values = new Float32Array(raw.buffer);
   else if (dtype === "i16") values = Float32Array.from(new Int16Array(raw.buffer), (v) => v * scale);
-  else if (dtype === "u8z") values = Float32Array.from(raw, (v) => offset + v * scale);
+  else if (dtype === "u8") values = Float32Array.from(raw, (v) => offset + v * scale);
   else throw new Error(`The kernel sent an array of an unknown kind: ${dtype}.`);
   if (values.length !== length) throw new Error(`The map has ${values.length} values instead of ${length}.`);
   return values;
@@ -39,6 +44,15 @@ async function decodeScene(scene) {
     [...[scene.cam, scene.alpha, scene.contribution].map(decodeArray), decodeCompare(scene.compare)],
   );
   const [rows, cols] = scene.cam.shape;
+  return { ...scene, rows, cols, cam, alpha, contribution, compare, source: scene };
+}
+
+/** The same at once, for a scene of which nothing is deflated. */
+function readyScene(scene) {
+  const [cam, alpha, contribution] = [scene.cam, scene.alpha, scene.contribution].map(plainValues);
+  const [rows, cols] = scene.cam.shape;
+  const pair = scene.compare?.alpha ? Object.fromEntries(["alpha", "cam", "contrast"].map((name) => [name, plainValues(scene.compare[name])])) : {};
+  const compare = scene.compare ? { ...scene.compare, ...pair } : null;
   return { ...scene, rows, cols, cam, alpha, contribution, compare, source: scene };
 }
 

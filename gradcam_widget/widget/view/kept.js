@@ -120,9 +120,11 @@ function keptPart({ given, signal, isApart, changed }) {
 
   /** All there is to choose from, the scene of the model among them. */
   function all() {
-    const own = given.get("scene");
     const scenes = keptScenes(given.get("kept"));
-    return own?.layer && !scenes.some((scene) => isSelectionOf(scene, own)) ? [...scenes, own] : scenes;
+    for (const own of [given.get("scene"), chosen]) {
+      if (own?.layer && !scenes.some((scene) => isSelectionOf(scene, own))) scenes.push(own);
+    }
+    return scenes;
   }
 
   const now = () => chosen ?? given.get("scene");
@@ -177,6 +179,11 @@ function keptPart({ given, signal, isApart, changed }) {
     element,
     model: { get: read },
     write,
+    /** The kernel has gone while this scene was on show, of which it did not know: it stays. */
+    hold(scene) {
+      chosen = scene;
+      touched = true;
+    },
     /** Shows what is asked for, where there is no kernel and it is here; whether it is. */
     take({ type, index, name }) {
       if (!isApart()) return false;

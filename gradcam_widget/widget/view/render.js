@@ -42,6 +42,8 @@ function measure(width, paired) {
   return { wide, side };
 }
 
+const MOST_LAYERS = 16; // whose activations are kept
+
 /** As many bars as stand beside the picture; 18 at the width of the look. */
 const rowsBeside = (height) => clamp(18 + Math.round((height - 448) / 15), 14, 26);
 
@@ -52,16 +54,21 @@ function render({ model: given, el }) {
   const { isApart } = connection;
   const kept = keptPart({ given: connection.model, signal, isApart, changed: () => { refreshSoon(); refreshStrip(); } });
   const model = { ...connection.model, ...kept.model };
+  // Whatever is asked or told is about the scene on show, of which the kernel must know first.
+  const knowing = (act) => (...args) => { hand.flush(); return act(...args); };
+  for (const name of ["send", "save_changes"]) model[name] = knowing(connection.model[name]);
   const root = h("div", { class: "gcw gcw-empty", role: "group", "aria-label": "Grad-CAM explorer" });
   const live = h("div", { class: "gcw-hidden gcw-live", "aria-live": "polite" });
   const say = (text) => { live.textContent = text; };
   const tip = tipPart(root);
-  const requests = requestPart({ model, signal, show: showLate, isApart });
-  const { send } = requests;
-  const choose = (message) => kept.take(message) || requests.choose(message);
+  const requests = requestPart({ model: connection.model, signal, show: showLate, isApart });
+  const hand = handPart({ tell: tellWish, stays: () => strip.isPlaying(), signal });
+  const scenes = sceneStore();
+  const send = knowing(requests.send);
+  const choose = (message) => kept.take(message) || knowing(requests.choose)(message);
   const limits = (scene) => scaleLimits(model.get("scale"), scene ?? shown.scene, strip?.now());
   const palette = () => (ink ??= paletteOf(root));
-  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose, send, chooseLayer, limits, palette, pairs: pairedBars() };
+  const parts = { root, tip, say, signal, model, lookAt, pin, activationOf, choose: chooseKept, send, chooseLayer, limits, palette, pairs: pairedBars() };
   Object.assign(parts, { keepProbe, onProbe, termsAt, mirror: (cell) => picture.mirror(cell), isApart });
   Object.assign(parts, { refuse: connection.refuse, tellKernel: atRest(() => model.save_changes(), signal) });
   const notice = noticePart();
@@ -101,13 +108,14 @@ function render({ model: given, el }) {
   el.append(root);
 
   let shown = { picture: null, scene: null, pixels: null };
+  let ahead = null; // the kept scene on show, until the kernel's is the same
   let wanted = null; // {name, scene}: the layer that was asked for last, and what the picture shows of it meanwhile
   let latest = 0;
   let latestStrip = 0;
   let stripTable = null;
   let latestMaps = 0;
   let looked = null; // the channel under the pointer or the focus
-  let known = { revision: 0, maps: new Map(), asked: false }; // activations of the scene on show
+  const known = new Map(); // activations of layers: {maps, asked}, the least recently used first
   let framed = 0; // the frame in which the bars follow the probe
   let drawnWidth = 0;
   let laid = ""; // what the sizes of the parts depend on, as they were last read off the page
@@ -175,13 +183,23 @@ function render({ model: given, el }) {
 
   /** The activation map of a channel; null where it is not here yet, and then the kernel is asked, once. */
   function activationOf(channel) {
-    const revision = baseOf(shown.scene);
-    if (known.revision !== revision) known = { revision, maps: new Map(), asked: false };
-    if (!known.maps.has(channel) && !known.asked) {
-      known.asked = true;
-      model.send({ type: "activations", revision, channel });
+    const here = knownOf(shown.scene);
+    // While the hand moves on, nothing is asked about what it passes.
+    if (!here.maps.has(channel) && !here.asked && !hand.isMoving()) {
+      here.asked = true;
+      model.send({ type: "activations", revision: baseOf(shown.scene), channel });
     }
-    return known.maps.get(channel) ?? null;
+    return here.maps.get(channel) ?? null;
+  }
+
+  /** What is known of the activations of a scene's layer: they are the same for all targets and methods. */
+  function knownOf(scene) {
+    const key = scene.ground == null ? baseOf(scene) : `${scene.ground} ${scene.layer.name}`;
+    const here = known.get(key) ?? { maps: new Map(), asked: false };
+    known.delete(key);
+    known.set(key, here);
+    if (known.size > MOST_LAYERS) known.delete(known.keys().next().value);
+    return here;
   }
 
   async function refreshActivations() {
@@ -193,8 +211,9 @@ function render({ model: given, el }) {
       return new Map();
     });
     if (ticket !== latestMaps || signal.aborted || message.revision !== baseOf(shown.scene)) return;
-    const before = known.revision === message.revision ? known.maps : [];
-    known = { revision: message.revision, maps: new Map([...before, ...maps]), asked: maps.size === 0 };
+    const here = knownOf(shown.scene);
+    for (const [channel, map] of maps) here.maps.set(channel, map);
+    here.asked = maps.size === 0;
     showChannel();
     channels.retell();
   }
@@ -208,10 +227,13 @@ function render({ model: given, el }) {
 
   const cellNumber = ([row, col]) => row * shown.scene.cols + col;
 
+  /** The terms at a cell, where they are here; while the hand moves on, they are not asked for. */
+  const termsOf = (cell) => (hand.isMoving() ? null : terms.at(shown.scene, cellNumber(cell)));
+
   /** The largest terms at a cell, in words, and their sum; null where they are not known yet. */
   function termsAt(cell) {
     if (sceneOnPicture() !== shown.scene) return null; // the cell is one of another layer
-    const found = terms.at(shown.scene, cellNumber(cell));
+    const found = termsOf(cell);
     return found && strongest(found, (channel) => !switches.isOff(channel));
   }
 
@@ -231,7 +253,7 @@ function render({ model: given, el }) {
     const isPlain = sceneOnPicture() === shown.scene && !isComparing(shown.scene);
     const at = isPlain ? picture.probed() : null;
     if (at && !at.kept && channels.isBusy()) return;
-    const found = at && terms.at(shown.scene, cellNumber(at.cell));
+    const found = at && termsOf(at.cell);
     if (!at || found) channels.probe(found && { cell: at.cell, terms: found });
   }
 
@@ -250,6 +272,7 @@ function render({ model: given, el }) {
   /** Asks for a layer of the strip, and shows its map at once where it is there. */
   function chooseLayer(layer) {
     if (layer.name === (wanted?.name ?? shown.scene?.layer.name)) return;
+    if (!isApart() && goTo({ layer: layer.name })) return;
     const isTrue = !root.classList.contains("gcw-stale");
     const preview = isTrue ? previewOf(shown.scene, strip.now(), layer, isApart()) : null;
     if (kept.take({ type: "layer", name: layer.name })) return;
@@ -265,6 +288,58 @@ function render({ model: given, el }) {
     wanted = { name: layer.name, scene: preview ?? wanted?.scene ?? null }; // without a map of its own, what is there stays
     choose({ type: "layer", name: layer.name });
     showWanted();
+  }
+
+  /** A choice among scenes that are kept needs no kernel. */
+  function chooseKept(message) {
+    if (!isApart() && message.type === "target" && goTo({ target: message.index })) return;
+    choose(message);
+  }
+
+  /** Shows the kept scene to which a choice leads from the one on show; whether there is one. */
+  function goTo(wish) {
+    const { scene } = shown;
+    // Channels that are off stay off for another class, of which no such map is kept.
+    if (root.classList.contains("gcw-stale") || (wish.target !== undefined && scene?.off)) return false;
+    const entry = scenes.find(scene, wish);
+    if (!entry) return false;
+    wanted = null;
+    ahead = entry.scene ??= readyScene(entry.message);
+    const isThere = baseOf(model.get("scene")) === ahead.base && !isAsking();
+    if (isThere) hand.forget();
+    else if (!isApart()) hand.move(wish);
+    if (isThere) ahead = null;
+    show({ ...shown, scene: entry.scene, pixels: entry.pixels }, model.get("notice"));
+    return true;
+  }
+
+  /** The hand rests on a kept scene. */
+  function tellWish({ layer, target }) {
+    if (layer === undefined) requests.choose({ type: "target", index: target });
+    else if (target === undefined) requests.choose({ type: "layer", name: layer });
+    else requests.choose({ type: "go", layer, target });
+  }
+
+  const isAsking = () => ["layer", "target", "go"].some(requests.isOpen);
+
+  /** What the kernel holds of the layer on show: nothing, where it has not come to that yet. */
+  const ofLayer = (trait) => (ahead && ahead.layer.name !== model.get("scene")?.layer?.name ? null : (model.get(trait) ?? null));
+
+  /** The scene that is to be on show: the kept one that the hand has come to, until the kernel has caught up. */
+  function sceneNow() {
+    const message = model.get("scene");
+    const isSettled = ahead?.base === baseOf(message) || (!hand.isMoving() && !isApart());
+    if (ahead && isSettled && !isAsking()) {
+      ahead = null;
+      hand.forget();
+    }
+    return ahead ? ahead.source : message;
+  }
+
+  /** The strip of the scene's question, where it is kept and another one is on show. */
+  function showStripOf(scene) {
+    const kept = scene && strip.now()?.question !== scene.question && scenes.strip(scene.question);
+    if (kept) showStrip(kept);
   }
 
   /** What the picture shows: the layer that is asked for, where its map is there and answers the same question. */
@@ -296,7 +371,10 @@ function render({ model: given, el }) {
   /** There is no kernel any more, or there is one again. */
   function onConnection(apart) {
     if (!apart) return kept.forget();
+    if (ahead) kept.hold(ahead.source);
+    ahead = null;
     requests.forget();
+    hand.forget();
     exports.forget();
     switches.show(shown.scene, true); // a wish that nobody will grant
     show(shown, model.get("notice"));
@@ -315,7 +393,7 @@ function render({ model: given, el }) {
 
   /** The map on the picture is that of the channel looked at, else of the one kept, else the heatmap. */
   function showChannel() {
-    const kept = model.get("channel") ?? null;
+    const kept = ofLayer("channel");
     channels.mark(kept);
     classes.mark();
     saying.mark(kept);
@@ -345,6 +423,11 @@ function render({ model: given, el }) {
       return null;
     });
     if (ticket !== latestStrip || signal.aborted) return;
+    scenes.putStrip(model.get("strip"), next);
+    if (!ahead || next?.question === ahead.question) showStrip(next);
+  }
+
+  function showStrip(next) {
     stripTable = tableInUse(model, next?.evidence === "signed");
     strip.show(next, stripTable);
     if (wanted?.scene) showWanted(); // it may answer another question now
@@ -355,16 +438,26 @@ function render({ model: given, el }) {
   /** Unpacks what is new. Pictures and scenes that are already shown are taken over as they are. */
   async function load() {
     const nextPicture = model.get("picture");
-    const nextScene = model.get("scene");
+    const nextScene = sceneNow();
     const samePicture = shown.picture && shown.picture.data === nextPicture?.data;
     const sameScene = shown.scene && shown.scene.source === nextScene;
-    const nextPixels = model.get("pixels");
+    const nextPixels = ahead ? shown.pixels?.message : model.get("pixels");
     const [loadedPicture, loadedScene, loadedPixels] = await Promise.all([
       samePicture ? shown.picture : decodePicture(nextPicture),
       sameScene ? shown.scene : decodeScene(nextScene),
       shown.pixels && shown.pixels.message === nextPixels ? shown.pixels : decodePixels(nextPixels),
     ]);
     return { picture: loadedPicture, scene: loadedScene, pixels: loadedPixels };
+  }
+
+  /** Scenes have been sent before they were asked for. */
+  async function onCustom(content, buffers) {
+    if (content?.type !== "scenes" || !buffers?.length) return;
+    try {
+      for (const message of await decodeAhead(content, buffers)) scenes.put(message);
+    } catch (error) {
+      console.error("gradcam_widget:", error);
+    }
   }
 
   /** The table comes after its scene, and only while it is open. */
@@ -391,7 +484,7 @@ function render({ model: given, el }) {
   }
 
   function announce(before, now) {
-    if (!before || !now || before === now) return;
+    if (!before || !now || before === now || (baseOf(before) === baseOf(now) && before.off === now.off)) return;
     const found = now.diagnosis ?? coverageSentence(now.coverage, now.evidence, Boolean(now.off));
     if (baseOf(before) === baseOf(now)) {
       say([switches.sentence(), found].filter(Boolean).join(": "));
@@ -424,11 +517,12 @@ function render({ model: given, el }) {
     classes.colour(contrastTable(model, next.scene));
     pixels.show(next.pixels, sceneOnPicture(), next.picture?.name);
     status.show(next.scene?.status);
+    showStripOf(next.scene);
     markBehind();
     colour();
     layout(drawnWidth || root.clientWidth);
-    if (model.get("channel") != null || looked !== null) showChannel();
-    picture.keep(model.get("probe") ?? null);
+    if (ofLayer("channel") !== null || looked !== null) showChannel();
+    picture.keep(ofLayer("probe"));
     kept.mark(predictions.element.children);
     kept.write();
     kept.mirror(container);
@@ -460,6 +554,7 @@ function render({ model: given, el }) {
       if (next.picture && next.picture !== shown.picture) next.picture.bitmap.close();
       return;
     }
+    scenes.put(next.scene?.source, next);
     show(next, message);
   }
 
@@ -468,6 +563,7 @@ function render({ model: given, el }) {
   /** A request has been answered. Where nothing else comes with it, a layer that is shown already must go. */
   function onAnswer() {
     if (signal.aborted || !requests.answer()) return;
+    if (ahead && !isAsking()) refreshSoon();
     if (!wanted || requests.isOpen("layer")) return;
     if (model.get("scene")?.layer?.name !== wanted.name) strip.stop();
     refreshSoon();
@@ -477,6 +573,7 @@ function render({ model: given, el }) {
     ["change:answered", onAnswer],
     ["change:picture change:scene change:notice change:task change:strip", requests.arrive],
     ["change:picture change:scene change:pixels change:notice change:tables", refreshSoon],
+    ["msg:custom", onCustom],
     ["change:activations", coalesced(refreshActivations)],
     ["change:channel", coalesced(() => signal.aborted || showChannel())],
     ["change:strip change:tables", coalesced(refreshStrip)],
@@ -490,7 +587,7 @@ function render({ model: given, el }) {
     // A task that ends comes with its map, which takes a moment to unpack: until then the old one stays stale.
     ["change:task", coalesced(() => signal.aborted || (model.get("task")?.total ? showTask() : refresh()))],
     ["change:terms", coalesced(() => terms.refresh())],
-    ["change:probe", coalesced(() => signal.aborted || picture.keep(model.get("probe") ?? null))],
+    ["change:probe", coalesced(() => signal.aborted || picture.keep(ofLayer("probe")))],
     ["change:ablation", coalesced(() => signal.aborted || switches.showScore())],
     ["change:threshold change:show_box", coalesced(() => signal.aborted || box.update())],
     ["change:panels", coalesced(() => signal.aborted || arrange())],

@@ -123,6 +123,7 @@ function stripPart({ chooseLayer, signal, limits }) {
 
   return {
     element,
+    isPlaying,
     evidence: () => strip?.evidence,
     /** The strip on show, or null. */
     now: () => strip,
