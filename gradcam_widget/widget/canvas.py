@@ -305,8 +305,8 @@ class Canvas(anywidget.AnyWidget):
         colormap_index: its number among the tables of its kind. A dropdown tells the browser its index, not its
             value, so this is what follows the colour map control, and what the view draws with: the table of this
             index that is diverging for signed evidence, and sequential otherwise.
-        controls: {"opacity", "colormap"}: the widgets of these controls, whose values the view follows in the
-            browser, by their ids.
+        controls: the widgets of some controls by their ids. Of "opacity" and "colormap" the view follows the value
+            in the browser; "layer", "previous", "next" and "target" lead to scenes that it may have kept.
         kept: what a saved notebook holds beyond the scene: `gradcam_widget.widget.kept.Kept.message`. It is no
             part of any message but those of the whole state; the view keeps its own.
         tables: {name: {"index", "kind": "sequential" | "diverging", "data": 256 x 3 bytes}}, sent once.

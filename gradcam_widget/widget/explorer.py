@@ -241,7 +241,8 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             tables, colormap=self._state.colormap, opacity=self._state.opacity, panels=_sections(panels)
         )
         self._controls = Controls(self._state, upload=self._on_controls_upload, reject=self._on_controls_reject)
-        self._canvas.controls = {"opacity": self._controls.opacity, "colormap": self._controls.colormap}
+        followed = ("opacity", "colormap", "layer", "previous", "next", "target")
+        self._canvas.controls = {name: getattr(self._controls, name) for name in followed}
         super().__init__([self._controls.box, self._canvas])
         self._closed = False
         self.add_class("gradcam-widget")

@@ -89,6 +89,35 @@ def test_two_steps_send_nothing_and_rest_sends_one_message(opened, page, message
     expect(explorer.control("Layer").locator("option:checked")).to_contain_text(names[-3])
 
 
+def test_the_list_and_the_arrows_beside_it_step_as_the_strip_does(opened, page, messages):
+    notebook, explorer = opened
+    all_kept(page, messages)
+    names = page.locator(".gcw-layer").evaluate_all("tiles => tiles.map((tile) => tile.dataset.name)")
+    messages.clear()
+    titles = page.evaluate(
+        """() => {
+            const list = document.querySelector(".gradcam-layer select"), titles = [];
+            const seen = () => titles.push([document.querySelector(".gcw-title").textContent, list.selectedIndex]);
+            list.selectedIndex -= 3;
+            list.dispatchEvent(new Event("change", { bubbles: true }));
+            seen();
+            for (const arrow of ["previous", "previous", "next"]) {
+                document.querySelector(`button.gradcam-${arrow}`).click();
+                seen();
+            }
+            return titles;
+        }"""
+    )
+    last = len(names) - 1
+    wanted = [last - 3, last - 4, last - 5, last - 4]
+    assert titles == [[f"αk for Egyptian cat at {names[at]}", at] for at in wanted]
+    assert messages.sent == []
+    page.wait_for_timeout(1500)
+    sent = [message.data["content"] for message in messages.sent]
+    assert [(content["type"], content["name"]) for content in sent] == [("layer", names[last - 4])]
+    agrees(notebook, explorer, names[last - 4])
+
+
 def test_a_class_seen_before_is_back_at_once_and_the_strip_with_it(opened, page, messages):
     notebook, explorer = opened
     cat = page.locator(".gcw-prediction.gcw-explained")

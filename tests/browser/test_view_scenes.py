@@ -99,6 +99,30 @@ def title(page):
     return page.locator(".gcw-title").inner_text()
 
 
+def at_once(page, *acts):
+    """What the page shows after each of these, all done before a hand could rest: selectors to click, or keys."""
+    return page.evaluate(
+        """(acts) => acts.map((act) => {
+            if (!act.startsWith(".")) {
+                const event = new KeyboardEvent("keydown", { key: act, bubbles: true, cancelable: true });
+                document.activeElement.dispatchEvent(event);
+            } else {
+                document.querySelector(act).focus();
+                document.querySelector(act).click();
+            }
+            const q = (selector) => document.querySelector(selector);
+            return { title: q(".gcw-title").innerText, label: q(".gcw-picture").ariaLabel, sent: [...model.sent],
+                bars: [...document.querySelectorAll(".gcw-bar")].map((bar) => Number(bar.dataset.channel)),
+                busy: q(".gcw-which").ariaBusy, chosen: q('.gcw-layer[aria-selected="true"]').dataset.name };
+        })""",
+        list(acts),
+    )
+
+
+def of(name):
+    return f'.gcw-layer[data-name="{name}"]'
+
+
 def at_rest(page, count=1):
     """Waits for so many messages, and a moment longer for one too many."""
     page.wait_for_function("count => model.sent.length >= count", arg=count)
@@ -109,19 +133,18 @@ def at_rest(page, count=1):
 def test_a_step_to_a_kept_scene_draws_all_of_it_and_sends_one_message_at_rest(opened):
     page = opened
     before = pixels(page)
-    tile(page, "stem").click()
-    # at once: nothing has been waited for
-    assert title(page) == "αk for Egyptian cat at stem"
-    assert label(page) == "chelsea: Grad-CAM for Egyptian cat at stem"
-    assert bars(page) == [0, 1, 2]
-    assert tile(page, "stem").get_attribute("aria-selected") == "true"
-    assert page.locator(".gcw-which").get_attribute("aria-busy") == "false"
+    assert at_once(page, of("stem"), "ArrowRight") == [
+        {
+            "title": f"αk for Egyptian cat at {name}",
+            "label": f"chelsea: Grad-CAM for Egyptian cat at {name}",
+            "bars": ranks,
+            "chosen": name,
+            "busy": "false",
+            "sent": [],
+        }
+        for name, ranks in {"stem": [0, 1, 2], "blocks.0": [1, 2, 3, 0]}.items()
+    ]
     assert (pixels(page) != before).any()
-    assert sent(page) == []
-    page.keyboard.press("ArrowRight")
-    assert title(page) == "αk for Egyptian cat at blocks.0"
-    assert bars(page) == [1, 2, 3, 0]
-    assert sent(page) == []
     assert at_rest(page) == [{"type": "layer", "name": "blocks.0"}]
     drawn = pixels(page)
     answer(page, scene=kept("blocks.0", 285, 7))
@@ -133,9 +156,7 @@ def test_a_step_to_a_kept_scene_draws_all_of_it_and_sends_one_message_at_rest(op
 
 def test_back_where_the_kernel_is_nothing_is_told(opened):
     page = opened
-    tile(page, "stem").click()
-    page.keyboard.press("End")
-    assert title(page) == "αk for Egyptian cat at conv_head"
+    assert at_once(page, of("stem"), "End")[1]["title"] == "αk for Egyptian cat at conv_head"
     page.wait_for_timeout(500)
     assert sent(page) == []
 
@@ -158,11 +179,10 @@ def test_a_class_seen_before_comes_back_with_its_strip_and_both_choices_are_told
     page = opened
     receive(page, scene=kept("conv_head", 282, 8), strip=strip_of(282))
     revision(page, 8)
-    page.locator('.gcw-prediction[data-index="285"]').click()
-    assert title(page) == "αk for Egyptian cat at conv_head"
+    first, second = at_once(page, '.gcw-prediction[data-index="285"]', of("stem"))
+    assert first["title"] == "αk for Egyptian cat at conv_head"
+    assert second["title"] == "αk for Egyptian cat at stem"
     assert page.locator('.gcw-prediction[data-index="285"]').get_attribute("aria-pressed") == "true"
-    tile(page, "stem").click()
-    assert title(page) == "αk for Egyptian cat at stem"
     assert at_rest(page) == [{"type": "go", "layer": "stem", "target": 285}]
     answer(page, scene=kept("stem", 285, 9), strip=strip_of(285))
     revision(page, 9)
@@ -210,6 +230,17 @@ def test_the_hand_wins_while_it_moves_and_the_kernels_last_word_counts(opened):
     assert title(page) == "αk for Egyptian cat at conv_head"
 
 
+def test_a_kept_scene_never_lies_on_another_picture(opened):
+    page = opened
+    tile(page, "stem").click()
+    other = state(255 - quarters(), {}, {})["picture"] | {"name": "rocket"}
+    receive(page, picture=other, scene=kept("conv_head", 285, 8, ground=10))
+    revision(page, 8)
+    assert label(page) == "rocket: Grad-CAM for Egyptian cat at conv_head"
+    assert title(page) == "αk for Egyptian cat at conv_head"
+    assert at_rest(page) == [{"type": "layer", "name": "stem"}]  # the layer is wanted of this picture, too
+
+
 def test_what_is_asked_next_comes_after_what_was_stepped_to(opened):
     page = opened
     tile(page, "stem").click()
@@ -221,9 +252,7 @@ def test_what_is_asked_next_comes_after_what_was_stepped_to(opened):
 
 def test_while_layers_are_played_nothing_is_told(opened):
     page = opened
-    tile(page, "stem").click()
-    page.evaluate("model.sent = []")
-    page.get_by_role("button", name="Play through the layers").click()
+    at_once(page, of("stem"), ".gcw-play")
     expect(page.locator(".gcw-title")).to_have_text("αk for Egyptian cat at conv_head")
     expect(page.get_by_role("button", name="Play through the layers")).to_be_visible()
     page.wait_for_timeout(600)
@@ -282,10 +311,9 @@ def test_scenes_that_were_sent_ahead_are_those_that_the_kernel_sends(view_open):
     halt(page)
     send_ahead(page, [scene_ahead("stem"), scene_ahead("blocks.0")])
     page.evaluate("model.sent = []")
-    tile(page, "blocks.0").click()
-    assert title(page) == "αk for Egyptian cat at blocks.0"
-    assert bars(page) == [1, 2, 3, 0]
-    assert sent(page) == []
+    (seen,) = at_once(page, of("blocks.0"))
+    assert (seen["title"], seen["bars"]) == ("αk for Egyptian cat at blocks.0", [1, 2, 3, 0])
+    assert seen["sent"] == []
     ahead = pixels(page)
     assert at_rest(page) == [{"type": "layer", "name": "blocks.0"}]
     answer(page, scene=kept("blocks.0", 285, 5))

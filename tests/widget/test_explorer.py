@@ -205,7 +205,8 @@ def test_the_look_changes_without_a_redraw_and_without_an_echo(widget: GradCAMWi
 def test_opacity_and_colour_map_are_linked_in_the_browser(widget: GradCAMWidget) -> None:
     ids = {name: f"IPY_MODEL_{part.model_id}" for name, part in widget._canvas.controls.items()}
     assert widget._canvas.get_state("controls")["controls"] == ids
-    assert [part.description for part in widget._canvas.controls.values()] == ["Opacity", "Colour map"]
+    followed = [widget._canvas.controls[name].description for name in ("opacity", "colormap", "layer", "target")]
+    assert followed == ["Opacity", "Colour map", "Layer", "Class"]
     offered = widget._controls.colormap._options_labels
     assert [widget._canvas.tables[name]["index"] for name in offered] == list(range(len(offered)))
     two_sided = [table for table in widget._canvas.tables.values() if table["kind"] == "diverging"]

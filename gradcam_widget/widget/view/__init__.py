@@ -49,6 +49,7 @@ SCRIPTS = (
     "rest",
     "scenes",
     "hand",
+    "follow",
     "connection",
     "kept",
     "page",

@@ -108,6 +108,7 @@ function render({ model: given, el }) {
   el.append(root);
 
   let shown = { picture: null, scene: null, pixels: null };
+  let lists = { show() {} }; // the controls that show layer and class, once they are found
   let ahead = null; // the kept scene on show, until the kernel's is the same
   let wanted = null; // {name, scene}: the layer that was asked for last, and what the picture shows of it meanwhile
   let latest = 0;
@@ -310,7 +311,14 @@ function render({ model: given, el }) {
     else if (!isApart()) hand.move(wish);
     if (isThere) ahead = null;
     show({ ...shown, scene: entry.scene, pixels: entry.pixels }, model.get("notice"));
+    lists.show(entry.scene);
     return true;
+  }
+
+  /** Index of a class of which a scene is kept that could take the place of the one on show; null for none. */
+  function classOf(label) {
+    const { ground } = shown.scene ?? {};
+    return scenes.messages().find((kept) => kept.ground === ground && kept.target.label === label)?.chosen ?? null;
   }
 
   /** The hand rests on a kept scene. */
@@ -328,6 +336,10 @@ function render({ model: given, el }) {
   /** The scene that is to be on show: the kept one that the hand has come to, until the kernel has caught up. */
   function sceneNow() {
     const message = model.get("scene");
+    if (ahead && message?.ground !== ahead.ground) {
+      ahead = null; // another picture, method or evidence is on show: the kept scene is not about that
+      hand.flush();
+    }
     const isSettled = ahead?.base === baseOf(message) || (!hand.isMoving() && !isApart());
     if (ahead && isSettled && !isAsking()) {
       ahead = null;
@@ -667,6 +679,10 @@ function render({ model: given, el }) {
   refreshStrip();
   refreshClasses();
   followControls(model, signal).catch((error) => console.error("gradcam_widget:", error));
+  followScenes(model, signal, { goTo, classOf, flush: hand.flush, taken: requests.arrive }).then(
+    (found) => { lists = found; },
+    (error) => console.error("gradcam_widget:", error),
+  );
   model.send({ type: "ready", complete: isComplete(model) });
 
   return () => {
