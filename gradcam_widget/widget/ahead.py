@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,7 @@ AHEAD_BYTES = 256_000
 
 _IDLE_SECONDS = 0.3  # after the last answer, before anything is made ahead
 _BREATH_SECONDS = 0.002  # between two layers, for whoever waits for the interpreter
+_MOST_SECONDS = 0.25  # that a scene may take; where one does not, it is the last
 _TEXT_BYTES = 900  # of a scene that is sent ahead, beside its numbers
 _NEAREST = 6  # layers round the one on show, which are sent first
 
@@ -146,15 +148,19 @@ class Ahead(traitlets.HasTraits):
         for group in (order[:_NEAREST], order[_NEAREST:]):
             scenes: list[Scene] = []
             for place in group:
+                if room <= 0:
+                    break
                 if self._moved.wait(_BREATH_SECONDS) or self._drawn is not drawn:
                     return
+                began = time.monotonic()
                 scene = self._scene_at(drawn, listed[place])
-                if scene is None:
-                    continue
-                size = _TEXT_BYTES + (4 * len(scene.alpha) + scene.cam.size) * (1 if scene.pair is None else 2)
-                if size <= room:
-                    room -= size
+                is_slow = time.monotonic() - began > _MOST_SECONDS
+                size = 0 if scene is None else _weight(scene)
+                if scene is not None and size <= room:
                     scenes.append(scene)
+                    room -= size
+                if is_slow:
+                    room = 0  # whoever chose something would have to wait as long
             if scenes:
                 content, buffer = scenes_message(scenes, most)
                 self._canvas.send(content, [buffer])
@@ -175,6 +181,11 @@ class Ahead(traitlets.HasTraits):
                 _log.debug("There is no scene at %s", layer, exc_info=True)
                 return None
         return scene
+
+
+def _weight(scene: Scene) -> int:
+    """About how many bytes of a message a scene takes."""
+    return _TEXT_BYTES + (4 * len(scene.alpha) + scene.cam.size) * (1 if scene.pair is None else 2)
 
 
 def scenes_message(scenes: Sequence[Scene], most: int) -> tuple[dict[str, Any], bytes]:

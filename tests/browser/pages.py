@@ -227,13 +227,28 @@ class Explorer:
         self.control("Class").press("Enter")
 
     def wait(self, target: str, layer: str, picture: str = "") -> None:
-        """Wait until picture and bars are drawn for this class and layer."""
+        """Wait until picture and bars are drawn for this class and layer, and the kernel has come to them."""
         expect(self.title).to_have_text(f"αk for {target} at {layer}", timeout=PATIENCE)
         label = re.compile(rf"^{re.escape(picture)}.*: Grad-CAM for {re.escape(target)} at {re.escape(layer)}$")
         expect(self.picture).to_have_attribute("aria-label", label, timeout=PATIENCE)
         self.page.wait_for_function(
-            "() => { const view = document.querySelector('.gcw'); return view && view.dataset.revision; }"
+            "() => { const view = document.querySelector('.gcw'); return view?.dataset.revision && !('ahead' in view.dataset); }"
         )
+
+    def wait_for_scenes_ahead(self, messages: Messages) -> None:
+        """Wait until the scenes of all layers of the strip are in the browser."""
+        wanted = self.page.locator(".gcw-layer").count() - 1
+
+        def count() -> int:
+            sent = [message.data["content"] for message in messages.received if message.data["method"] == "custom"]
+            return sum(len(content["scenes"]) for content in sent if content.get("type") == "scenes")
+
+        for _ in range(PATIENCE // 100):
+            if count() >= wanted:
+                break
+            self.page.wait_for_timeout(100)
+        assert count() >= wanted
+        self.page.wait_for_timeout(500)  # they are unpacked
 
     def bars(self) -> dict[int, float]:
         """The bars from top to bottom: channel -> alpha."""

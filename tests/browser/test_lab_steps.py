@@ -31,22 +31,6 @@ def opened(lab, lab_page, page, console, messages):
     assert console.errors() == []
 
 
-def all_kept(page, messages):
-    """Waits until the scenes of the other layers have been sent ahead."""
-    wanted = page.locator(".gcw-layer").count() - 1
-
-    def count():
-        sent = [message.data["content"] for message in messages.received if message.data["method"] == "custom"]
-        return sum(len(content["scenes"]) for content in sent if content.get("type") == "scenes")
-
-    for _ in range(600):
-        if count() >= wanted:
-            break
-        page.wait_for_timeout(100)
-    assert count() == wanted
-    page.wait_for_timeout(300)
-
-
 def agrees(notebook, explorer, layer, target="Egyptian cat"):
     """The bars are those of the engine, which has the layer that is on show."""
     explorer.wait(target, layer)
@@ -60,7 +44,7 @@ def agrees(notebook, explorer, layer, target="Egyptian cat"):
 
 def test_two_steps_send_nothing_and_rest_sends_one_message(opened, page, messages):
     notebook, explorer = opened
-    all_kept(page, messages)
+    explorer.wait_for_scenes_ahead(messages)
     names = page.locator(".gcw-layer").evaluate_all("tiles => tiles.map((tile) => tile.dataset.name)")
     page.locator('.gcw-layer[aria-selected="true"]').focus()
     before = explorer.revision()
@@ -91,7 +75,7 @@ def test_two_steps_send_nothing_and_rest_sends_one_message(opened, page, message
 
 def test_the_list_and_the_arrows_beside_it_step_as_the_strip_does(opened, page, messages):
     notebook, explorer = opened
-    all_kept(page, messages)
+    explorer.wait_for_scenes_ahead(messages)
     names = page.locator(".gcw-layer").evaluate_all("tiles => tiles.map((tile) => tile.dataset.name)")
     messages.clear()
     titles = page.evaluate(
@@ -141,7 +125,7 @@ def test_a_class_seen_before_is_back_at_once_and_the_strip_with_it(opened, page,
 
 def test_a_painted_picture_is_never_shown_with_a_scene_of_the_one_before(opened, page, messages):
     notebook, explorer = opened
-    all_kept(page, messages)
+    explorer.wait_for_scenes_ahead(messages)
     code = "import numpy as np\n_ = w.put_picture('chelsea', np.full((224, 224, 3), 128, np.uint8))"
     assert notebook.execute(code) == ""
     page.wait_for_function("!document.querySelector('.gcw-title').textContent.includes('Egyptian cat')")

@@ -26,6 +26,7 @@ function handPart({ tell, stays, signal }) {
   }
 
   signal.addEventListener("abort", () => clearTimeout(timer));
+  addEventListener("pagehide", flush, { signal }); // the page may come back, and shows then what the kernel holds
 
   return {
     /** The hand has come to a kept scene. */
