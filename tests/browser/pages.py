@@ -231,9 +231,7 @@ class Explorer:
         expect(self.title).to_have_text(f"αk for {target} at {layer}", timeout=PATIENCE)
         label = re.compile(rf"^{re.escape(picture)}.*: Grad-CAM for {re.escape(target)} at {re.escape(layer)}$")
         expect(self.picture).to_have_attribute("aria-label", label, timeout=PATIENCE)
-        self.page.wait_for_function(
-            "() => { const view = document.querySelector('.gcw'); return view?.dataset.revision && !('ahead' in view.dataset); }"
-        )
+        self.page.wait_for_selector(".gcw[data-revision]:not([data-ahead])", timeout=PATIENCE)
 
     def wait_for_scenes_ahead(self, messages: Messages) -> None:
         """Wait until the scenes of all layers of the strip are in the browser."""
