@@ -6,6 +6,9 @@ has TCP_NODELAY on; as Jupyter comes it is off, and some 40 ms of every other ro
 *drawn* is the time from the browser's event to the finished canvas and bars; *beyond the engine* leaves out what
 the foot says that the engine took. What needs no kernel is timed to the end of its own work in the page; the next
 frame of the screen comes at most 17 ms later.
+
+First nothing is sent ahead, so that each choice goes to the kernel. Then the scenes of all layers are in the page,
+and the steps among them are counted apart from the message that follows when the hand rests.
 """
 
 from __future__ import annotations
@@ -31,9 +34,12 @@ from servers import Server  # noqa: E402
 
 SHOW = """from gradcam_widget import GradCAMWidget
 from gradcam_widget.models import demo_model, sample_images
+from gradcam_widget.widget import ahead
 
+usual, ahead.AHEAD_BYTES = ahead.AHEAD_BYTES, 0
 w = GradCAMWidget(demo_model(), sample_images())
 w"""
+SEND_AHEAD = "ahead.AHEAD_BYTES = usual; w.set(image_index=0, target='lynx', layer=None)"
 NODELAY = """from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 
 plain = KernelWebsocketHandler.open
@@ -84,26 +90,39 @@ MEASURE = """() => {
 SELECTIONS = {
     "a layer in the list (class known)": """i => {
         const list = feel.q(".gradcam-layer select"), last = list.options.length - 1;
-        return feel.scene(() => feel.pick(list, last - 1 - (i % 12)));
+        return feel.scene(() => feel.pick(list, last - 1 - i));
     }""",
     "a layer of the strip, its bars": """i => {
         const tiles = [...document.querySelectorAll(".gcw-layer")];
-        return feel.scene(() => tiles.at(-1 - (i % 12)).click());
+        return feel.scene(() => tiles.at(-26 - (i % 24)).click());
     }""",
     "a class": """i => {
-        const others = [...document.querySelectorAll(".gcw-prediction:not(.gcw-explained)")];
-        return feel.scene(() => others[i % others.length].click());
+        const field = feel.q(".gradcam-class:not(.gradcam-compare) input");
+        return feel.scene(() => {
+            field.value = String(100 + 7 * i);
+            field.dispatchEvent(new Event("change", { bubbles: true }));
+        });
     }""",
     "a picture": """i => {
         const list = feel.q(".gradcam-picture select");
         return feel.scene(() => feel.pick(list, (list.selectedIndex + 1) % list.options.length));
     }""",
 }
-LOCAL = {
-    "a layer of the strip, its picture": """i => {
+STEPS = {
+    "a step in the strip, its scene kept": """i => {
         const tiles = [...document.querySelectorAll(".gcw-layer")];
         return feel.local(() => tiles.at(-2 - (i % 12)).click());
     }""",
+    "a step in the list, its scene kept": """i => {
+        const list = feel.q(".gradcam-layer select"), last = list.options.length - 1;
+        return feel.local(() => feel.pick(list, last - 1 - (i % 12)));
+    }""",
+    "a class shown before": """i => {
+        const others = [...document.querySelectorAll(".gcw-prediction:not(.gcw-explained)")];
+        return feel.local(() => others[0].click());
+    }""",
+}
+LOCAL = {
     "opacity": """i => {
         const handle = feel.q(".gradcam-opacity .noUi-handle"), key = i % 2 ? "ArrowLeft" : "ArrowRight";
         return feel.local(() => handle.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })));
@@ -136,26 +155,28 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": round(statistics.median(ordered), 2), "p95": round(ordered[at], 2)}
 
 
-def series(page: Any, messages: Messages, code: str, count: int) -> dict[str, Any]:
-    """One kind of choice, made ``count`` times."""
+def series(page: Any, messages: Messages, code: str, count: int, pause: int = 150) -> dict[str, Any]:
+    """One kind of choice, made ``count`` times with a pause in milliseconds after each."""
     page.wait_for_timeout(400)
     runs, sizes = [], []
     messages.clear()
     for number in range(count):
         before = len(messages.received)
         runs.append(page.evaluate(code, number))
-        page.wait_for_timeout(150)
+        page.wait_for_timeout(pause)
         sizes += [
             message.size
             for message in messages.received[before:]
             if message.data["method"] == "update" and "scene" in message.data["state"]
         ]
-    page.wait_for_timeout(300)
+    moving = len(messages.sent)
+    page.wait_for_timeout(700)
     found: dict[str, Any] = {name: summary([run[name] for run in runs]) for name in ("drawn", "painted")}
     if "engine" in runs[0]:
         found["beyond the engine"] = summary([run["drawn"] - run["engine"] for run in runs])
         found["bytes of the scene"] = summary([float(size) for size in sizes])
-    found["messages to the kernel"] = round(len(messages.sent) / count, 2)
+    found["messages to the kernel"] = round(moving / count, 2)
+    found["messages at rest"] = len(messages.sent) - moving
     found["messages from the kernel"] = round(len(messages.received) / count, 2)
     return found
 
@@ -173,14 +194,26 @@ def measure(count: int) -> dict[str, Any]:
             browser = playwright.chromium.launch(executable_path=chromium.find(), args=FLAGS)
             page = browser.new_page(viewport={"width": 1500, "height": 1100})
             messages = Messages(page)
-            Notebook(page, server, "feel.ipynb").open().run_all()
-            Explorer(page).wait("Egyptian cat", "_swish:2", "chelsea")
+            notebook = Notebook(page, server, "feel.ipynb").open().run_all()
+            explorer = Explorer(page)
+            explorer.wait("Egyptian cat", "_swish:2", "chelsea")
             page.wait_for_selector(".gcw-layer")
             page.evaluate(MEASURE)
-            page.evaluate(next(iter(SELECTIONS.values())), 5)  # the first answer compiles what the later ones use
+            page.evaluate(next(iter(SELECTIONS.values())), 40)  # the first answer compiles what the later ones use
             found: dict[str, Any] = {
-                name: series(page, messages, code, count) for name, code in (SELECTIONS | LOCAL).items()
+                name: series(page, messages, code, count) for name, code in SELECTIONS.items()
             }
+            messages.clear()
+            notebook.execute(SEND_AHEAD)
+            explorer.wait("lynx", "_swish:2", "chelsea")
+            explorer.wait_for_scenes_ahead(messages)
+            for name, code in STEPS.items():
+                if "class" in name:
+                    for _ in range(3):
+                        page.evaluate("document.querySelector('.gcw-prediction:not(.gcw-explained)').click()")
+                        page.wait_for_timeout(1000)
+                found[name] = series(page, messages, code, count, pause=20)
+            found |= {name: series(page, messages, code, count) for name, code in LOCAL.items()}
             browser.close()
         finally:
             server.stop()
@@ -196,13 +229,14 @@ def main() -> None:
     found = measure(options.count)
     width = max(map(len, found))
     print(f"{'':{width}}   drawn ms       beyond the engine  bytes           messages")
-    print(f"{'':{width}}   median   p95   median   p95        median    p95   to / from the kernel")
+    print(f"{'':{width}}   median   p95   median   p95        median    p95   to / from the kernel, at rest")
     for name, row in found.items():
         beyond, size = row.get("beyond the engine"), row.get("bytes of the scene")
         words = [f"{row['drawn']['median']:8.1f} {row['drawn']['p95']:6.1f}"]
         words.append(f"{beyond['median']:8.1f} {beyond['p95']:6.1f}" if beyond else " " * 15)
         words.append(f"{size['median']:13.0f} {size['p95']:6.0f}" if size else " " * 20)
-        words.append(f"{row['messages to the kernel']:8.1f} / {row['messages from the kernel']:.1f}")
+        ways = [row[f"messages {way} the kernel"] for way in ("to", "from")]
+        words.append(f"{ways[0]:8.1f} / {ways[1]:.1f}, {row['messages at rest']}")
         print(f"{name:{width}} {''.join(words)}")
     machine = {"cpus": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
     options.json.write_text(

@@ -539,7 +539,7 @@ function render({ model: given, el }) {
     kept.write();
     kept.mirror(container);
     connection.mark();
-    root.toggleAttribute("data-ahead", Boolean(ahead)); // of the kernel
+    root.toggleAttribute("data-ahead", Boolean(ahead) && !isApart()); // of the kernel
   }
 
   /** A map that waits for its passes is not the one on show. */
