@@ -89,11 +89,14 @@ def test_the_strip_is_clicked_walked_and_played(opened, page, messages, demo, pi
     Reference(demo, pictures["chelsea"], names[here - 4], "Egyptian cat").assert_bars(explorer.bars())
 
     page.get_by_role("button", name="Play through the layers").click()
-    at_rest(explorer, page, names[here - 2])
+    played = re.compile(f" at {re.escape(names[here - 2])}$")
+    expect(explorer.picture).to_have_attribute("aria-label", played, timeout=PATIENCE)
     page.get_by_role("button", name="Stop at this layer").click()
-    label = explorer.picture.get_attribute("aria-label")
+    label = explorer.picture.get_attribute("aria-label") or ""
     page.wait_for_timeout(1000)
     assert explorer.picture.get_attribute("aria-label") == label
+    at_rest(explorer, page, label.rpartition(" at ")[2])
+    assert notebook.execute("print(w.layer)").strip() == label.rpartition(" at ")[2]
 
 
 def test_the_picture_of_the_strip_is_the_picture_of_the_kernel(opened, page, demo, pictures):

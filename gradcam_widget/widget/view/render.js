@@ -311,7 +311,6 @@ function render({ model: given, el }) {
     else if (!isApart()) hand.move(wish);
     if (isThere) ahead = null;
     show({ ...shown, scene: entry.scene, pixels: entry.pixels }, model.get("notice"));
-    lists.show(entry.scene);
     return true;
   }
 
@@ -539,6 +538,7 @@ function render({ model: given, el }) {
     kept.write();
     kept.mirror(container);
     connection.mark();
+    if (ahead || root.hasAttribute("data-ahead")) lists.show(next.scene); // the kernel does so else
     root.toggleAttribute("data-ahead", Boolean(ahead) && !isApart()); // of the kernel
   }
 
