@@ -538,7 +538,7 @@ function render({ model: given, el }) {
     kept.write();
     kept.mirror(container);
     connection.mark();
-    if (ahead || root.hasAttribute("data-ahead")) lists.show(next.scene); // the kernel does so else
+    if (next.scene && (ahead || root.hasAttribute("data-ahead"))) lists.show(next.scene); // the kernel does so else
     root.toggleAttribute("data-ahead", Boolean(ahead) && !isApart()); // of the kernel
   }
 
