@@ -25,7 +25,7 @@ async function followScenes(model, signal, { goTo, classOf, flush, taken }) {
   const controlOf = (name) => manager.get_model(named[name].replace("IPY_MODEL_", ""));
   if (!manager || !["layer", "previous", "next", "target"].every((name) => named[name])) return { show() {} };
   const [layer, previous, next, target] = await Promise.all(["layer", "previous", "next", "target"].map(controlOf));
-  if (signal.aborted) return { show() {} };
+  if (signal.aborted || ![layer, previous, next, target].every(Boolean)) return { show() {} };
 
   const labels = () => layer.get("_options_labels") ?? [];
   const nameAt = (index) => labels()[index]?.split(" · ")[0];
