@@ -72,7 +72,7 @@ __all__ = ["GradCAMWidget", "coverage"]
 _log = logging.getLogger("gradcam_widget")
 
 _ACTIVATIONS = 262_144  # values of a layer that are sent together; of a larger one, channel by channel
-_TURN_SECONDS = 0.001  # another thread's turn with the interpreter
+_TURN_SECONDS = 0.0003  # another thread's turn with the interpreter
 _TELL_SECONDS = 0.1  # how often the progress of many passes is told
 
 _Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is validated as any other value
