@@ -1100,6 +1100,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
         with self._lock:
             if not self._closed:
                 self._fill_strip()
+                self._look_ahead()
 
     def _on_canvas_task(self, wish: str) -> None:
         if wish == "cancel":
