@@ -7,6 +7,7 @@ Importing this module loads nothing heavy.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -35,6 +36,10 @@ class Verdict:
 
     def __repr__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        """A paragraph, whose lines break between words."""
+        return f"<p>{html.escape(self.text)}</p>"
 
 
 def check(

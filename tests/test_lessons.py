@@ -38,6 +38,11 @@ def test_a_right_answer_is_right(answer, expected):
     assert str(verdict) == repr(verdict) == "Exercise 2: right. It is so."
 
 
+def test_a_verdict_is_a_paragraph_in_a_notebook():
+    verdict = check(1, 4, 3, hint="Is 4 < 3? <b>No</b>.")
+    assert verdict._repr_html_() == "<p>Exercise 1: not yet. Is 4 &lt; 3? &lt;b&gt;No&lt;/b&gt;.</p>"
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
