@@ -38,8 +38,8 @@ class Verdict:
         return self.text
 
     def _repr_html_(self) -> str:
-        """A paragraph, whose lines break between words."""
-        return f"<p>{html.escape(self.text)}</p>"
+        """A paragraph, whose lines break between words, below the texts of the lesson."""
+        return f'<p style="margin: 0 6px">{html.escape(self.text)}</p>'
 
 
 def check(
