@@ -141,26 +141,15 @@ class Exports(Plates):
         text for those who do not see the picture.
         """
         if not hasattr(ipywidgets.Widget, "_repr_mimebundle_"):  # ipywidgets 7
-            return self._with_shot(self._as_view())
+            return self._with_shot(_as_view(self))
         bundle = super()._repr_mimebundle_(**arguments)  # type: ignore[misc] # of ipywidgets
         return self._with_shot(dict(bundle))
-
-    def _as_view(self) -> dict[str, Any]:
-        """What a front end shows as the widget itself."""
-        return {
-            "text/plain": repr(self),
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self._model_id,  # type: ignore[attr-defined] # of ipywidgets
-            },
-        }
 
     def _display_itself(self, **arguments: Any) -> None:
         """The same for ipywidgets 7, whose widgets display themselves."""
         from IPython.display import display
 
-        data, metadata = self._with_shot(self._as_view())
+        data, metadata = self._with_shot(_as_view(self))
         display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
         self._handle_displayed(**arguments)  # type: ignore[attr-defined] # of ipywidgets
 
@@ -271,3 +260,15 @@ def _lighter(png: bytes) -> bytes:
     palette = image.quantize(256, method=Image.Quantize.FASTOCTREE)
     image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG")
     return min(png, buffer.getvalue(), key=len)
+
+
+def _as_view(widget: Any) -> dict[str, Any]:
+    """What a front end shows as the widget itself, for ipywidgets 7."""
+    return {
+        "text/plain": repr(widget),
+        "application/vnd.jupyter.widget-view+json": {
+            "version_major": 2,
+            "version_minor": 0,
+            "model_id": widget._model_id,
+        },
+    }
