@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import time
+import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from messages import browser_says, decode
+from patience import PATIENCE, eventually
 from torch import nn
 
 from gradcam_widget import GradCAMWidget
+from gradcam_widget.widget import ahead
 from gradcam_widget.widget.ahead import AHEAD_BYTES
 from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.numbers import Numbers
-from tests.widget.messages import browser_says, decode
 
 
 def net() -> nn.Module:
@@ -45,14 +48,13 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], bytes]]:
             plain(self, content, buffers)
 
     monkeypatch.setattr(Canvas, "send", send)
+    monkeypatch.setattr(ahead, "_MOST_SECONDS", math.inf)  # a busy machine is no slow model
     return found
 
 
 @pytest.fixture
-def widget() -> Any:
-    explorer = GradCAMWidget(net(), {"a": picture(1), "b": picture(2)})
-    yield explorer
-    explorer.close()
+def make(explore: Callable[..., GradCAMWidget]) -> Callable[..., GradCAMWidget]:
+    return lambda: explore(net(), {"a": picture(1), "b": picture(2)})
 
 
 def unpacked(content: dict[str, Any], buffer: bytes) -> dict[str, dict[str, Any]]:
@@ -74,10 +76,8 @@ def unpacked(content: dict[str, Any], buffer: bytes) -> dict[str, dict[str, Any]
 
 def settled(widget: GradCAMWidget, sent: list[Any], count: int) -> None:
     """Waits until so many messages have come, and there is nothing left to make."""
-    deadline = time.monotonic() + 30
-    while len(sent) < count and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert widget._ahead.wait(30)
+    eventually(lambda: len(sent) >= count)
+    assert widget._ahead.wait(PATIENCE)
     assert len(sent) == count
 
 
@@ -147,28 +147,32 @@ def test_scenes_ahead_are_the_answers_that_come_when_they_are_asked_for(widget: 
         for name in ("alpha", "cam", "contribution"):
             wanted, steps = decode(answer[name]), 6e4 if name == "alpha" else 250
             assert np.abs(scene[name] - wanted).max() <= np.abs(wanted).max() / steps, name
-    assert widget._ahead.wait(30)
+    assert widget._ahead.wait(PATIENCE)
     assert len(sent) == 2  # the question is the same at all layers
 
 
 def test_nothing_is_made_where_nobody_looks_or_each_layer_costs_a_pass(widget: GradCAMWidget, sent: Any) -> None:
     widget.target = 1
-    assert widget._ahead.wait(30)
+    assert widget._ahead.wait(PATIENCE)
     browser_says(widget._canvas, type="ready", complete=True)
     settled(widget, sent, 2)
     before = widget.engine.passes
     for method in ("GuidedGradCAM", "EigenCAM", "ScoreCAM"):
         widget.method = method
-        assert widget._ahead.wait(30)
+        assert widget._ahead.wait(PATIENCE)
     assert len(sent) == 2
     assert widget.engine.passes.forward == before.forward
 
 
-def test_what_is_asked_meanwhile_comes_first(widget: GradCAMWidget, sent: Any) -> None:
+def test_what_is_asked_meanwhile_comes_first(
+    widget: GradCAMWidget, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "_IDLE_SECONDS", PATIENCE)  # there is no quiet moment between the choices
     browser_says(widget._canvas, type="ready", complete=True)
-    for target in (1, 2, 3, 2):
+    for target in (1, 2, 3):
         widget.target = target
-        time.sleep(0.05)
+    monkeypatch.setattr(ahead, "_IDLE_SECONDS", 0)
+    widget.target = 2
     settled(widget, sent, 2)
     assert {content["shared"]["chosen"] for content, _ in sent} == {2}
 
