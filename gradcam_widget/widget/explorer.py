@@ -33,7 +33,7 @@ from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.ahead import Ahead
 from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thumbnail, encode_picture
-from gradcam_widget.widget.choices import Choices
+from gradcam_widget.widget.choices import Choices, Prediction
 from gradcam_widget.widget.class_channels import ClassChannels, strongest
 from gradcam_widget.widget.controls import Controls
 from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
@@ -61,9 +61,12 @@ from gradcam_widget.widget.words import (
     idle_gpu,
     in_passes,
     in_words,
+    layer_of,
+    method_of,
     name_of,
     predictions_of,
     target_of,
+    terms_of,
     truth_of,
 )
 
@@ -209,20 +212,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
         self._reached: tuple[tuple[int, int], object] | None = None
 
         tables = _tables()
-        sequential, diverging = (
-            tuple(name for name, (kind, _) in tables.items() if kind == wanted)
-            for wanted in ("sequential", "diverging")
-        )
-        self._state = State(
-            Offer(
-                pictures=called,
-                methods=tuple(METHODS),
-                colormaps=sequential,
-                diverging=diverging,
-                layers=self._layer_names,
-                check_target=self._check_target,
-            )
-        )
+        self._state = self._new_state(called, tables)
         wanted = self._plain(
             layer=layer,
             target=target,
@@ -233,7 +223,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             scale=scale,
             compare_target=compare_target,
         )
-        if evidence == "signed" and colormap in sequential:
+        if evidence == "signed" and colormap in self._state.offer.colormaps:
             self._state.update(colormap=wanted.pop("colormap"))  # for when the evidence has one side again
         self._state.update(**wanted)
         self._shelf = PanelShelf()
@@ -246,6 +236,35 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
         super().__init__([self._controls.box, self._canvas])
         self._closed = False
         self.add_class("gradcam-widget")
+        self._link(names)
+        self._state.on_update(self.refresh)
+        self.refresh()
+        self.panels = panels
+        self._show_panels()
+        picks = {"channel": channel, "channels_off": channels_off, "probe": probe}
+        if self._failure is not None:
+            picks = {}  # there is nothing to pick from, as the widget says
+        self.set(**picks, threshold=threshold, show_box=show_box, zoom=zoom)
+
+    def _new_state(self, pictures: tuple[str, ...], tables: Mapping[str, tuple[str, Any]]) -> State:
+        """The state that offers these pictures, what the engine has, and these colour tables, by their kinds."""
+        sequential, diverging = (
+            tuple(name for name, (kind, _) in tables.items() if kind == wanted)
+            for wanted in ("sequential", "diverging")
+        )
+        return State(
+            Offer(
+                pictures=pictures,
+                methods=tuple(METHODS),
+                colormaps=sequential,
+                diverging=diverging,
+                layers=self._layer_names,
+                check_target=self._check_target,
+            )
+        )
+
+    def _link(self, names: Mapping[str, ChannelNames]) -> None:
+        """Link traits, state, controls and view."""
         self._canvas.on_target(self._on_canvas_target)
         self._canvas.on_task(self._on_canvas_task)
         self._canvas.on_layer(self._on_canvas_layer)
@@ -263,14 +282,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
         self._begin_ahead()
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
-        self._state.on_update(self.refresh)
-        self.refresh()
-        self.panels = panels
-        self._show_panels()
-        picks = {"channel": channel, "channels_off": channels_off, "probe": probe}
-        if self._failure is not None:
-            picks = {}  # there is nothing to pick from, as the widget says
-        self.set(**picks, threshold=threshold, show_box=show_box, zoom=zoom)
 
     def set(self, **changes: Any) -> None:
         """Set several of the traits at once, with one computation and one redraw.
@@ -311,7 +322,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             _log.debug("The layer is not known", exc_info=True)
             return None
         channels, rows, columns = (default or layers[str(view.layer)]).shape
-        return Ground(channels, (rows, columns), view.method, _terms_of(METHODS[view.method]) is not None)
+        return Ground(channels, (rows, columns), view.method, terms_of(view.method) is not None)
 
     def compare(self, a: Any, b: Any = None) -> Comparison | None:
         """The comparison of two classes, which is then on show; each is given as ``target`` is.
@@ -558,28 +569,12 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
                 f"layer: the widget shows pictures, whose feature maps are (K, h, w); {layer.name!r} has the "
                 f"shape {layer.shape}. Use the engine, GradCAM, for signals and volumes"
             )
-        if not (torch.isfinite(scores).all() and torch.isfinite((explanation or own).signed_cam).all()):
-            raise _NotFiniteError(
-                (explanation or own).diagnosis
-                or "model: its scores are NaN or infinite for this picture; check its input",
-                self._cures(image, view, explanation or own, (explanation or own).diagnosis_code),
-            )
+        self._check_finite(image, view, scores, explanation or own)
         labels = classes_of(scores, self.engine.class_names)
         predictions = predictions_of(scores, labels)
         target = target_of(own, labels)
         truth = truth_of(self._truths.get(view.image_index), scores, labels)
-        choices = Choices(
-            picture=view.image_index,
-            layers=tuple((known.name, known.kind, known.label) for known in layers),
-            layer=layer.name,
-            classes=labels,
-            predictions=predictions,
-            target=None if callable(view.target) else target["index"],
-            target_label=target["label"],
-            method=view.method,
-            evidence=view.evidence,
-            compare="" if view.compare_target is None else self._called(view.compare_target, labels),
-        )
+        choices = self._choices(view, layers, layer, labels, predictions, target)
         if explanation is None:
             raise _Unpaid(Task(view.method, METHODS[view.method].passes, layer.shape[0]), choices)
         pair, comparison = self._compared(image, view, own, explanation, labels)
@@ -591,20 +586,9 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
         passes = in_passes(self._spent)
         milliseconds = 1000 * (time.perf_counter() - started + self._job_seconds)
         scene = Scene(
-            layer={
-                "name": layer.name,
-                "label": layer.label,
-                "kind": layer.kind,
-                "shape": list(layer.shape),
-                "receptive_field": layer.receptive_field and list(layer.receptive_field),
-            },
+            layer=layer_of(layer),
             target=target,
-            method={
-                "name": view.method,
-                "weights": METHODS[view.method].meaning,
-                "terms": _terms_of(METHODS[view.method]),
-                **({"pixels": True} if explanation.guided is not None else {}),
-            },
+            method=method_of(view.method, at_pixels=explanation.guided is not None),
             cam=_array(explanation.signed_cam if view.evidence == "signed" else explanation.cam),
             alpha=_array(explanation.alpha),
             contribution=contribution,
@@ -637,6 +621,36 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             status=f"{self.engine.device} · {passes} · {milliseconds:.1f} ms",
             choices=choices,
             comparison=comparison,
+        )
+
+    def _check_finite(self, image: object, view: View, scores: Tensor, explanation: Explanation) -> None:
+        if not (torch.isfinite(scores).all() and torch.isfinite(explanation.signed_cam).all()):
+            raise _NotFiniteError(
+                explanation.diagnosis or "model: its scores are NaN or infinite for this picture; check its input",
+                self._cures(image, view, explanation, explanation.diagnosis_code),
+            )
+
+    def _choices(
+        self,
+        view: View,
+        layers: Sequence[Layer],
+        layer: Layer,
+        labels: tuple[str, ...],
+        predictions: tuple[Prediction, ...],
+        target: Mapping[str, Any],
+    ) -> Choices:
+        """What the controls show with an answer."""
+        return Choices(
+            picture=view.image_index,
+            layers=tuple((known.name, known.kind, known.label) for known in layers),
+            layer=layer.name,
+            classes=labels,
+            predictions=predictions,
+            target=None if callable(view.target) else target["index"],
+            target_label=target["label"],
+            method=view.method,
+            evidence=view.evidence,
+            compare="" if view.compare_target is None else self._called(view.compare_target, labels),
         )
 
     def _cures(self, image: object, view: View, explanation: Explanation, code: str | None) -> tuple[Cure, ...]:
@@ -1196,15 +1210,6 @@ def _is_quick(method: Method) -> bool:
     """Whether the maps of all layers cost little more than that of one."""
     # One more backward pass for each layer, or a singular value decomposition of its activations, are not little.
     return not (method.many_passes or "curvature" in method.needs or method.name.startswith("Eigen"))
-
-
-def _terms_of(method: Method) -> str | None:
-    """What a channel adds to the map of a method: see `Scene.method`."""
-    if "guided" in method.needs:
-        return None  # the picture on show is not the sum of its channels
-    if method.terms is not None:
-        return "own"
-    return "weight" if method.alpha == "weight" else None
 
 
 def _checked_class_table(value: object) -> bool:

@@ -11,6 +11,8 @@ from torch import Tensor
 from gradcam_widget.diagnosis import Diagnosis
 from gradcam_widget.engine import Passes
 from gradcam_widget.explanation import Explanation
+from gradcam_widget.layers import Layer
+from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import BinaryLogit, ClassLogit, name_target, probabilities
 from gradcam_widget.widget.canvas import Notice
 from gradcam_widget.widget.choices import Prediction, class_labels
@@ -21,10 +23,13 @@ __all__ = [
     "idle_gpu",
     "in_passes",
     "in_words",
+    "layer_of",
+    "method_of",
     "name_of",
     "predictions_of",
     "probabilities_of",
     "target_of",
+    "terms_of",
     "truth_of",
 ]
 
@@ -95,6 +100,38 @@ def truth_of(index: int | None, scores: Tensor, labels: Sequence[str]) -> dict[s
         )
     values = probabilities_of(scores, labels)
     return {"index": index, "label": labels[index], "probability": float(values[index])}
+
+
+def layer_of(layer: Layer) -> dict[str, Any]:
+    """A layer as the view takes it."""
+    return {
+        "name": layer.name,
+        "label": layer.label,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "receptive_field": layer.receptive_field and list(layer.receptive_field),
+    }
+
+
+def method_of(name: str, *, at_pixels: bool) -> dict[str, Any]:
+    """A method as the view takes it; ``at_pixels``: its map is drawn at the pixels of the picture."""
+    row = METHODS[name]
+    return {
+        "name": name,
+        "weights": row.meaning,
+        "terms": terms_of(name),
+        **({"pixels": True} if at_pixels else {}),
+    }
+
+
+def terms_of(name: str) -> str | None:
+    """What a channel adds to the map of a method: see `gradcam_widget.widget.canvas.Scene`."""
+    row = METHODS[name]
+    if "guided" in row.needs:
+        return None  # the picture on show is not the sum of its channels
+    if row.terms is not None:
+        return "own"
+    return "weight" if row.alpha == "weight" else None
 
 
 def diagnosis_of(explanation: Explanation, evidence: str, label: str) -> Diagnosis | None:

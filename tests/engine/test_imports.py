@@ -257,7 +257,16 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.picks",
         "widget.wire",
     ),
-    "widget.words": ("diagnosis", "engine", "explanation", "targets", "widget.canvas", "widget.choices"),
+    "widget.words": (
+        "diagnosis",
+        "engine",
+        "explanation",
+        "layers",
+        "methods",
+        "targets",
+        "widget.canvas",
+        "widget.choices",
+    ),
     "widget.easel": (
         "explanation",
         "heatmap",
