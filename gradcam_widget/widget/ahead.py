@@ -17,9 +17,10 @@ from gradcam_widget.engine import GradCAM
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.methods import METHODS
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Canvas, Scene
+from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.latest import Latest
 from gradcam_widget.widget.numbers import Numbers
+from gradcam_widget.widget.scene import Scene
 from gradcam_widget.widget.state import View
 
 __all__ = ["AHEAD_BYTES", "Ahead", "scenes_message"]

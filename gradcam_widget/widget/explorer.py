@@ -32,7 +32,7 @@ from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
 from gradcam_widget.widget.ahead import Ahead
-from gradcam_widget.widget.canvas import Canvas, Notice, Pair, Scene, Task, Thumbnail, encode_picture
+from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.choices import Choices, Prediction
 from gradcam_widget.widget.class_channels import ClassChannels, strongest
 from gradcam_widget.widget.controls import Controls
@@ -41,6 +41,7 @@ from gradcam_widget.widget.export import Exports
 from gradcam_widget.widget.handout import HandOut
 from gradcam_widget.widget.labels import true_classes
 from gradcam_widget.widget.naming import Naming, checked_names, panels_with_words
+from gradcam_widget.widget.notice import Notice, Task
 from gradcam_widget.widget.panels import (
     DEFAULT_PANELS,
     PANELS,
@@ -53,8 +54,10 @@ from gradcam_widget.widget.parts import close_all
 from gradcam_widget.widget.picks import OF_LAYER, PICKS, Ground, checked
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
 from gradcam_widget.widget.pixels import encode_pixels
+from gradcam_widget.widget.scene import Pair, Scene, encode_picture
 from gradcam_widget.widget.selection import Selection, coverage
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
+from gradcam_widget.widget.strip import Thumbnail
 from gradcam_widget.widget.words import (
     classes_of,
     diagnosis_of,

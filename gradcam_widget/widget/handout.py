@@ -20,7 +20,7 @@ from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import Counterfactual
-from gradcam_widget.widget.canvas import Canvas, Scene
+from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.handout_page import (
     EVIDENCE,
     SPRITES,
@@ -33,6 +33,7 @@ from gradcam_widget.widget.handout_page import (
     page_within,
 )
 from gradcam_widget.widget.naming import names_message, sprite_of
+from gradcam_widget.widget.scene import Scene
 from gradcam_widget.widget.state import State, View, nearest
 from gradcam_widget.widget.words import classes_of, predictions_of
 

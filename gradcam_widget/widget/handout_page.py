@@ -20,7 +20,8 @@ from gradcam_widget import __version__
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.widget import view as scripts
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Scene, Thumbnail, strip_message
+from gradcam_widget.widget.scene import Scene
+from gradcam_widget.widget.strip import Thumbnail, strip_message
 
 __all__ = ["EVIDENCE", "Lesson", "Picture", "Read", "Words", "listed", "page_within"]
 
@@ -80,7 +81,7 @@ class Picture:
     """One picture with all its answers.
 
     Attributes:
-        encoded: as the view takes it; see `gradcam_widget.widget.canvas.encode_picture`.
+        encoded: as the view takes it; see `gradcam_widget.widget.scene.encode_picture`.
         layers: name -> activations, in the order of the network.
         answers: for each target (layer, evidence) -> scene.
         credits: who made it, where that is known.

@@ -12,7 +12,8 @@ from gradcam_widget.comparison import Comparison
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.plate import Pane, Plate, at_pixels, plate_of
-from gradcam_widget.widget.canvas import Canvas, Pair, Scene
+from gradcam_widget.widget.canvas import Canvas
+from gradcam_widget.widget.scene import Pair, Scene
 
 __all__ = ["Plates", "largest"]
 

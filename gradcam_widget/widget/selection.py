@@ -19,8 +19,9 @@ from gradcam_widget.layers import Layer
 from gradcam_widget.localise import THRESHOLD, enlarge, find_box
 from gradcam_widget.perturbation import refuse
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Canvas, Pair, Scene
+from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.picks import PICKS, Ground, checked
+from gradcam_widget.widget.scene import Pair, Scene
 
 __all__ = ["Selection", "coverage", "without"]
 

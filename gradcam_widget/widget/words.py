@@ -14,8 +14,8 @@ from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import BinaryLogit, ClassLogit, name_target, probabilities
-from gradcam_widget.widget.canvas import Notice
 from gradcam_widget.widget.choices import Prediction, class_labels
+from gradcam_widget.widget.notice import Notice
 
 __all__ = [
     "classes_of",
@@ -125,7 +125,7 @@ def method_of(name: str, *, at_pixels: bool) -> dict[str, Any]:
 
 
 def terms_of(name: str) -> str | None:
-    """What a channel adds to the map of a method: see `gradcam_widget.widget.canvas.Scene`."""
+    """What a channel adds to the map of a method: see `gradcam_widget.widget.scene.Scene`."""
     row = METHODS[name]
     if "guided" in row.needs:
         return None  # the picture on show is not the sum of its channels

@@ -25,7 +25,7 @@ from view_page import (
 
 from gradcam_widget.widget import view
 from gradcam_widget.widget.ahead import scenes_message
-from gradcam_widget.widget.canvas import Pair, Scene
+from gradcam_widget.widget.scene import Pair, Scene
 
 NAMES = ("stem", "blocks.0", "conv_head")
 CELLS = np.array([[0, 0], [0, 255]], np.uint8)

@@ -20,10 +20,10 @@ from gradcam_widget.engine import GradCAM
 from gradcam_widget.methods import METHODS
 from gradcam_widget.targets import ClassProbability, Contrast
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Pair, Scene
 from gradcam_widget.widget.choices import NOTHING
 from gradcam_widget.widget.explorer import GradCAMWidget
 from gradcam_widget.widget.labels import true_classes
+from gradcam_widget.widget.scene import Pair, Scene
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from messages import browser_says, counted, decode
 from PIL import Image
 
 from gradcam_widget.widget import wire
-from gradcam_widget.widget.canvas import Canvas, Notice, Scene, encode_picture
+from gradcam_widget.widget.canvas import Canvas
+from gradcam_widget.widget.notice import Notice
+from gradcam_widget.widget.scene import Scene, encode_picture
 
 
 def test_float32_values_are_themselves() -> None:

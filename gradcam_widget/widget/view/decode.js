@@ -1,4 +1,4 @@
-/** From the kernel's messages to arrays and bitmaps. The wire format: canvas.py. */
+/** From the kernel's messages to arrays and bitmaps. The wire format: scene.py, notice.py, strip.py and canvas.py. */
 
 /** The bytes of a binary trait, which hosts deliver as DataView, Uint8Array or ArrayBuffer. */
 function bytesOf(value) {

@@ -134,7 +134,7 @@ function handoutModel(book, tell) {
 
   const pictureAt = (index) => data.pictures[index];
 
-  /** The scene of a question, as canvas.py words it. */
+  /** The scene of a question, as scene.py words it. */
   async function sceneOf(question) {
     const { picture, layer, target, compare, evidence } = question;
     const { layers, targets, method, predictions, truth } = pictureAt(picture);

@@ -1,7 +1,7 @@
 /** Scenes that the browser keeps: what it has been shown, or sent ahead, is on show again without the kernel. */
 
 /*
- * A kept scene is the message of a scene (`Scene` in canvas.py) as it came, with its binary parts. What tells it from
+ * A kept scene is the message of a scene (`Scene` in scene.py) as it came, with its binary parts. What tells it from
  * all others is in it, and given by the kernel, which never gives one number to two things:
  *
  *   base      of this scene: the same each time this picture, model, layer, target, method, evidence and class beside
