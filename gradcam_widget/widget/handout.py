@@ -239,6 +239,14 @@ class HandOut:
             if known is None or len(known) != len(scenes[0].alpha):
                 continue
             wanted = {int(k) for scene in scenes for k in np.argsort(-np.abs(scene.alpha))[:SPRITES]}
+            said = [
+                words
+                for one in pictures
+                for about in one.words
+                for (name, _), words in about.items()
+                if name == layer
+            ]
+            wanted |= {word["channel"] for words in said for word in (*words["for_it"], *words["against_it"])}
             sprites = {k: sprite_of(known, k) for k in sorted(wanted)}
             found[layer] = Names(names_message(known, 1), sprites)
         return found

@@ -401,7 +401,7 @@ def _foot(lesson: Lesson, form: _Form) -> list[str]:
     )
     maps = _MAP_WORDS["f32" if most <= _SMALL else form.maps]
     if lesson.names:
-        which = f"patches of the {SPRITES} strongest channels of each class are here"
+        which = f"patches of the {SPRITES} strongest channels of each class, and of those in words, are here"
         named = f"Channels have names at {listed(list(lesson.names))}; "
         named += f"{which}." if form.patches else "their patches are left out."
     else:
