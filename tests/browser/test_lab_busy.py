@@ -109,6 +109,7 @@ def test_a_drag_of_sixty_steps_ends_on_the_last_one_within_one_and_a_half_comput
     else:
         explorer.control("Layer").focus()
         back, on, last = "ArrowUp", "ArrowDown", "Home"
+    begun = time.time()
     for step in range(59):
         page.keyboard.press(back if step % 20 < 14 else on)
         page.wait_for_timeout(15)
@@ -119,6 +120,6 @@ def test_a_drag_of_sixty_steps_ends_on_the_last_one_within_one_and_a_half_comput
     began = json.loads(notebook.execute("print(began)"))
     # One was running at the release; the last wish is the next, and there is none after it.
     assert len([at for at in began if at > released]) <= 1
-    assert 2 <= len(began) <= 12
+    assert 2 <= len(began) <= (released - begun) / 0.4 + 3  # as many as fit in, of 0.4 s
     assert notebook.execute("print(w.layer)").strip() == first
     expect(page.get_by_text("waiting for the kernel", exact=True).first).to_be_hidden()

@@ -799,7 +799,7 @@ def test_cleanup_leaves_nothing_behind(view_open):
     page.get_by_text("again · 4 × 3 cells").wait_for()
     assert page.evaluate("window.open.bitmaps.map(b => b.width)") == [0, 64]
     assert page.evaluate("window.open.observers") > 0
-    page.evaluate("window.cleanup()")
+    page.evaluate("window.cleanup(); window.forget()")
     assert page.evaluate("model.listeners.length") == 0
     assert page.evaluate("window.open.observers") == 0
     assert page.evaluate("window.open.bitmaps.map(b => b.width)") == [0, 0]

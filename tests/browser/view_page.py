@@ -53,7 +53,7 @@ class Model {
 const url = URL.createObjectURL(new Blob([SOURCE], { type: "text/javascript" }));
 const view = (await import(url)).default;
 window.model = new Model(%(state)s);
-view.initialize({ model: window.model });
+window.forget = view.initialize?.({ model: window.model });
 window.show = () => view.render({ model: window.model, el: document.getElementById("place") });
 window.cleanup = window.show();
 </script></body></html>
