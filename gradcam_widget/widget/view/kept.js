@@ -114,7 +114,7 @@ function keptPart({ given, signal, isApart, changed }) {
   const words = { class: "Class", layer: "Layer", map: "Map" };
   const labels = Object.entries(fields).map(([name, { select }]) => h("label", {}, h("span", {}, words[name]), select));
   const title = h("span", { class: "gcw-note" }, "Shown before, and still here:");
-  const element = h("div", { class: "gcw-kept", role: "group", "aria-label": "Shown before", hidden: true }, title, ...labels);
+  const element = h("div", { class: "gcw-keptrow", role: "group", "aria-label": "Shown before", hidden: true }, title, ...labels);
   let chosen = null;
   let touched = false; // whether anything was ever chosen
 
