@@ -72,7 +72,7 @@ def weights(page):
 
 def test_while_there_is_a_kernel_the_row_is_not_there(opened):
     page = opened(apart=False)
-    expect(page.locator(".gcw-kept")).to_be_hidden()
+    expect(page.locator(".gcw-keptrow")).to_be_hidden()
     page.locator(".gcw-prediction").nth(1).click()
     assert page.evaluate("model.sent.at(-1).type") == "target"
 
@@ -126,7 +126,7 @@ def test_what_the_kernel_shows_comes_back_with_it(opened):
     revision(page, 2)
     page.evaluate("live(true)")
     revision(page, 4)
-    expect(page.locator(".gcw-kept")).to_be_hidden()
+    expect(page.locator(".gcw-keptrow")).to_be_hidden()
 
 
 def test_the_record_is_that_of_one_picture_in_the_order_shown_and_no_message(opened):
@@ -179,7 +179,7 @@ def test_a_saved_state_with_places_that_are_empty_is_shown(view_open):
     page = view_open(state)
     # the state is that of another picture: nothing of it may be shown on this one
     expect(page.locator(".gcw-connection")).to_be_visible()
-    expect(page.locator(".gcw-kept")).to_be_hidden()
+    expect(page.locator(".gcw-keptrow")).to_be_hidden()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -199,5 +199,5 @@ def test_names_in_the_row_are_text(view_open):
     revision(page, 2)
     page.evaluate("() => { cleanup(); model.state.layout.comm_live = false; window.cleanup = show(); }")
     expect(page.get_by_label("Class shown before")).to_have_value(bad)
-    assert page.locator(".gcw-kept img").count() == 0
+    assert page.locator(".gcw-keptrow img").count() == 0
     assert page.evaluate("document.body.dataset.hacked") is None
