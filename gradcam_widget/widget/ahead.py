@@ -37,12 +37,13 @@ _TEXT_BYTES = 900  # of a scene that is sent ahead, beside its numbers
 _NEAREST = 6  # layers round the one on show, which are sent first
 
 # What the scenes of one question have in common.
-_SHARED = ("question", "ground", "chosen", "target", "method", "evidence", "off", "predictions", "truth")
+_SHARED = ("trace", "question", "ground", "chosen", "target", "method", "evidence", "off", "predictions", "truth")
 
 
 class Place(NamedTuple):
     """What tells a scene from others; see `Scene`."""
 
+    trace: int
     question: int
     ground: int
     base: int
@@ -108,12 +109,14 @@ class Ahead(traitlets.HasTraits):
 
     def _numbered(self, view: View, own: Explanation, layer: str) -> Place:
         """The numbers of a scene. ``own`` tells the target that is meant where the engine chose it."""
-        of = (self.engine.trace_number, view.image_index, view.edition, view.method, view.evidence)
+        trace = self.engine.trace_number
+        of = (trace, view.image_index, view.edition, view.method, view.evidence)
         beside = None if view.compare_target is None else self._class_of(view.compare_target)
         question = self._questions.of(of, own.target)
         ground = self._grounds.of(of, view.compare_target if beside is None else beside)
         index = getattr(own.target, "index", None)
         return Place(
+            trace=trace,
             question=question,
             ground=ground,
             base=self._bases.of(question, ground, layer),

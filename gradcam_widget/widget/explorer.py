@@ -606,6 +606,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             diagnosis=None if found is None else found.sentence,
             cures=self._cures(image, view, explanation, None if found is None else found.code),
             evidence=view.evidence,
+            trace=place.trace,
             question=place.question,
             ground=place.ground,
             base=place.base,

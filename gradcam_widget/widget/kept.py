@@ -35,20 +35,14 @@ class Kept:
     def add(self, scene: Mapping[str, Any]) -> None:
         """Keep a scene message in the place of an earlier one of the same selection.
 
-        One with channels left out, or with a map at the picture's pixels, which travels beside it, is not kept.
+        What is of another forward pass goes: the model has changed since. A scene with channels left out, or with
+        a map at the picture's pixels, which travels beside it, is not kept.
         """
-        if scene.get("off") or scene["method"].get("pixels"):
-            return
-        asked, number = _question(scene), scene["question"]
-        # A question that is asked again after another one has a new number; its maps are the same.
-        old = {other["question"] for other in self._scenes if _question(other) == asked} - {number}
-        if old:
-            self._scenes, self._strips = (
-                [{**one, "question": number} if one["question"] in old else one for one in kept]
-                for kept in (self._scenes, self._strips)
-            )
-        self._scenes = [other for other in self._scenes if _selection(other) != _selection(scene)]
-        self._scenes.append(scene)
+        if any(other["trace"] != scene["trace"] for other in self._scenes):
+            self._scenes, self._strips = [], []
+        if not (scene.get("off") or scene["method"].get("pixels")):
+            self._scenes = [other for other in self._scenes if other["base"] != scene["base"]]
+            self._scenes.append(scene)
         self._shed()
 
     def add_strip(self, strip: Mapping[str, Any]) -> None:
@@ -116,17 +110,6 @@ def weight(kept: Mapping[str, Any]) -> int:
         *(beside.get(n) for n in ("alpha", "cam", "contrast")),
     ]
     return 2000 + sum(len(array["data"]) for array in arrays if array)
-
-
-def _question(scene: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a strip shows as well: all of a selection but its layer and the class beside it."""
-    target = scene["target"]
-    return target["index"], target["label"], scene["method"]["name"], scene["evidence"]
-
-
-def _selection(scene: Mapping[str, Any]) -> tuple[Any, ...]:
-    beside = (scene.get("compare") or {}).get("target") or {}
-    return *_question(scene), scene["layer"]["name"], beside.get("index"), beside.get("label")
 
 
 def _note(value: Mapping[str, Any], known: dict[str, Any]) -> None:

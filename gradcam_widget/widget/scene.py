@@ -58,6 +58,7 @@ class Scene:
             for alpha_k A^k, "own" for something else, None where the method cannot say}.
         cam: float (h, w): the map, >= 0; for signed evidence the map before the ReLU.
         evidence: "positive", "signed" or "counterfactual": what the map shows of the target.
+        trace: number of the forward pass that it is of: another one where the model or the picture has changed.
         question: a number that is the same for all layers of one picture, target, method and evidence; the strip
             that has the same number shows their maps.
         ground: a number that is the same for all layers and targets of one picture, method, evidence and class
@@ -91,6 +92,7 @@ class Scene:
     evidence: str = "positive"
     cures: Sequence[Cure] = ()
     off: Sequence[int] = ()
+    trace: int = 0
     question: int = 0
     ground: int | None = None
     base: int | None = None
@@ -112,6 +114,7 @@ class Scene:
         text: dict[str, Any] = {
             "revision": revision,
             "base": revision if self.base is None else self.base,
+            "trace": self.trace,
             "question": self.question,
             "ground": self.ground,
             "chosen": self.chosen,

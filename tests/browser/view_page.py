@@ -134,6 +134,8 @@ def scene(
     chosen = [*best, (728, "plastic bag", 0.003)] if predictions is None else predictions
     return {
         "revision": 1,
+        "base": changes.get("revision", 1),
+        "trace": 7,
         "layer": {"name": layer, "label": f"{layer} · conv · {size}", "kind": "conv", "shape": shape},
         "target": {"index": index, "label": label, "score": 8.3, "probability": 0.384},
         "method": {"name": "GradCAM", "weights": "mean gradient of the logit per channel", "terms": "weight"},

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from messages import counted, decode
 from tiny import Tiny, green_right, red_left
 
@@ -28,12 +29,14 @@ def kept(widget: GradCAMWidget) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def scene(
-    revision: int, *, layer: str = "conv", question: int = 1, index: int = 0, size: int = 100
+    revision: int, *, layer: str = "conv", question: int = 1, index: int = 0, size: int = 100, trace: int = 0
 ) -> dict[str, Any]:
     array = {"dtype": "f32", "shape": [size // 4], "scale": 1.0, "offset": 0.0, "data": bytes(size)}
     return {
         "revision": revision,
+        "trace": trace,
         "question": question,
+        "base": f"{layer} {question}",
         "layer": {"name": layer},
         "target": {"index": index, "label": f"class {index}"},
         "method": {"name": "GradCAM"},
@@ -97,16 +100,16 @@ def test_the_oldest_make_room_and_the_last_always_stays() -> None:
     assert [one["revision"] for one in record.message()["scenes"].values()] == [7]
 
 
-def test_a_question_asked_again_takes_its_scenes_and_its_strip_along() -> None:
-    record = Kept()
-    record.begin({"name": "one", "data": bytes(40)})
-    record.add(scene(1, layer="a", question=1))
-    record.add_strip({"question": 1, "layers": [{}], "data": b"first"})
-    record.add(scene(2, layer="a", question=2, index=5))
-    record.add(scene(3, layer="b", question=3))
-    message = record.message()
-    assert {one["revision"]: one["question"] for one in message["scenes"].values()} == {1: 3, 2: 2, 3: 3}
-    assert [strip["question"] for strip in message["strips"].values()] == [3]
+def test_what_a_model_said_before_it_changed_is_not_kept(widget: GradCAMWidget) -> None:
+    widget.target = 1
+    widget.target = 0
+    assert len(kept(widget)) == 2
+    with torch.no_grad():
+        next(widget.engine.model.parameters()).mul_(1.5)
+    widget.target = 2
+    assert [scene["target"]["index"] for scene in kept(widget).values()] == [2]
+    strips = widget._canvas.get_state()["kept"]["strips"].values()
+    assert {strip.get("question") for strip in strips} <= {None, widget._canvas.scene["question"]}
 
 
 def test_a_place_that_had_bytes_once_is_still_there() -> None:

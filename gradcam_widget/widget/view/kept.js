@@ -20,27 +20,25 @@ function bytesKept(kept) {
   return arrays.reduce((sum, array) => sum + (array?.data?.byteLength ?? 0), 2000);
 }
 
-/** What a strip shows as well: all of a selection but its layer and the class beside it. */
-const sameQuestion = (a, b) =>
-  a.target.index === b.target.index && a.target.label === b.target.label && a.method.name === b.method.name && a.evidence === b.evidence;
-
-const isSelectionOf = (a, b) =>
-  sameQuestion(a, b) && a.layer.name === b.layer.name && a.compare?.target?.index === b.compare?.target?.index && a.compare?.target?.label === b.compare?.target?.label;
-
 /** What tells a picture from others: its name, and the sums at the end of its PNG. */
 function markOf(picture) {
   const end = [...bytesOf(picture.data).slice(-20, -12)].map((byte) => byte.toString(16).padStart(2, "0"));
   return `${end.join("")} ${picture.name}`;
 }
 
+/** Takes away those scenes, or strips, that are not to stay. */
+function keepOnly(kept, stays) {
+  for (const [place, one] of Object.entries(kept)) if (!stays(one)) delete kept[place];
+}
+
 /** Keeps a scene in the place of an earlier one of the same selection; as `Kept.add` in kept.py. */
 function keepScene({ scenes, strips }, scene) {
-  const old = new Set(Object.values(scenes).filter((other) => sameQuestion(other, scene)).map((other) => other.question));
-  old.delete(scene.question); // asked again after another one, it has a new number; the maps are the same
-  for (const kept of [scenes, strips]) {
-    for (const [place, one] of Object.entries(kept)) if (old.has(one.question)) kept[place] = { ...one, question: scene.question };
+  if (Object.values(scenes).some((other) => other.trace !== scene.trace)) { // the model has changed since
+    keepOnly(scenes, () => false);
+    keepOnly(strips, () => false);
   }
-  for (const [place, other] of Object.entries(scenes)) if (isSelectionOf(other, scene)) delete scenes[place];
+  if (scene.off || scene.method.pixels) return;
+  keepOnly(scenes, (other) => other.base !== scene.base);
   scenes[`r${scene.revision}`] = scene;
 }
 
@@ -50,16 +48,16 @@ function shed(record) {
   const heavy = () => [...Object.values(scenes), ...Object.values(strips)].reduce((sum, one) => sum + bytesKept(one), 0) > KEPT_BYTES;
   for (const oldest of keptScenes(record).slice(0, -1)) {
     if (!heavy()) return;
-    for (const [place, scene] of Object.entries(scenes)) if (scene === oldest) delete scenes[place];
-    const asked = new Set(Object.values(scenes).map((scene) => scene.question));
-    for (const [place, strip] of Object.entries(strips)) if (!asked.has(strip.question)) delete strips[place];
+    keepOnly(scenes, (scene) => scene !== oldest);
+    const asked = new Set(Object.values(scenes).map((one) => one.question));
+    keepOnly(strips, (strip) => asked.has(strip.question));
   }
 }
 
 /** Takes away what is no scene and no strip. */
 function tidy(record) {
-  for (const [place, scene] of Object.entries(record.scenes)) if (!scene.layer) delete record.scenes[place];
-  for (const [place, strip] of Object.entries(record.strips)) if (!strip.layers) delete record.strips[place];
+  keepOnly(record.scenes, (scene) => scene.layer);
+  keepOnly(record.strips, (strip) => strip.layers);
 }
 
 /**
@@ -75,10 +73,10 @@ function keepScenes(model) {
     if (record.picture !== mark || !record.scenes) Object.assign(record, { picture: mark, scenes: {}, strips: {} });
     tidy(record);
     const scene = model.get("scene");
-    if (scene?.layer && hasBytes(scene.cam?.data) && !scene.off && !scene.method.pixels) keepScene(record, scene);
+    if (scene?.layer && hasBytes(scene.cam?.data)) keepScene(record, scene);
     const strip = model.get("strip");
     if (strip?.layers && hasBytes(strip.data) && strip.question === scene?.question) {
-      for (const [place, other] of Object.entries(record.strips)) if (other.question === strip.question) delete record.strips[place];
+      keepOnly(record.strips, (other) => other.question !== strip.question);
       record.strips[`q${strip.question}`] = strip;
     }
     shed(record);
@@ -122,7 +120,7 @@ function keptPart({ given, signal, isApart, changed }) {
   function all() {
     const scenes = keptScenes(given.get("kept"));
     for (const own of [given.get("scene"), chosen]) {
-      if (own?.layer && !scenes.some((scene) => isSelectionOf(scene, own))) scenes.push(own);
+      if (own?.layer && !scenes.some((scene) => scene.base === own.base)) scenes.push(own);
     }
     return scenes;
   }
@@ -187,7 +185,7 @@ function keptPart({ given, signal, isApart, changed }) {
     /** Shows what is asked for, where there is no kernel and it is here; whether it is. */
     take({ type, index, name }) {
       if (!isApart()) return false;
-      const sought = all().filter((scene) => (type === "target" ? scene.target.index === index : scene.layer.name === name && sameQuestion(scene, now())));
+      const sought = all().filter((scene) => (type === "target" ? scene.target.index === index : scene.layer.name === name && scene.question === now().question));
       if (!sought.length) return false;
       show(type === "target" ? nearest("class", sought[0].target.label) : nearest("layer", name));
       return true;
