@@ -110,6 +110,9 @@ class _Easel:
             *_, name = unique([*explorer.pictures, f"{self._name(base)}, edited"])
             # Known before the explorer shows it, so that it is not taken for one more original.
             self._edited[base] = len(explorer.pictures)
+        if current and not painting.strokes:  # all is taken back: the picture is no edited one any more
+            explorer.set(image_index=base)
+            current = False
         explorer.put_picture(name, image, like=base, show=current, outdated=lambda: self.pad.outdated)
 
     def _repainted(self, sheet: _Sheet, picture: Picture) -> object:
@@ -130,7 +133,8 @@ class _Easel:
     def _on_explorer_image(self, change: Any) -> None:
         self._take_up()
         index = change["new"]
-        showing = "before" if index in self._edited else "after"
+        is_before = index in self._edited and bool(self._sheet(index).painting.strokes)
+        showing = "before" if is_before else "after"
         if self.pad.showing != showing:
             self.pad.showing = showing
         self._review_occlusion()

@@ -192,20 +192,26 @@ def test_a_picture_of_the_users_that_is_called_edited_is_left_alone(make):
     assert torch.equal(widget.pictures["left, edited"], greenish())
 
 
-def test_the_original_can_be_chosen_after_all_was_undone(make):
+@pytest.mark.parametrize("take_back", ["undo", "reset"])
+def test_a_picture_of_which_all_was_taken_back_is_the_original_again(make, take_back):
     widget = make()
     pad = widget.paint()
-    pad.stroke((1, 1))
-    pad.undo()
+    for _ in range(2):
+        pad.stroke((1, 1))
+        assert pad.wait(PATIENCE)
+        assert widget.image_index == 2
+        with counted() as sent:
+            getattr(pad, take_back)()
+            assert pad.wait(PATIENCE)
+        assert (widget.image_index, pad.showing, widget._canvas.picture["name"]) == (0, "after", "left")
+        assert len([message for message in sent if "scene" in message.state]) == 1
+        assert cam(widget) == [[1, 0], [1, 0]]
+        assert pad.after == pytest.approx(pad.before)
+    # the edited picture, which stays in the list, is equal to it
+    widget.image_index = 2
     assert pad.wait(PATIENCE)
-    pad.stroke((1, 1))
-    assert pad.wait(PATIENCE)
-    pad.undo()
-    assert pad.wait(PATIENCE)
-    assert widget.image_index == 2
-    widget.image_index = 0
-    assert pad.wait(PATIENCE)
-    assert (widget.image_index, pad.showing) == (0, "before")
+    assert cam(widget) == [[1, 0], [1, 0]]
+    assert pad.showing == "after"
 
 
 def test_the_transform_is_not_run_for_each_stroke(make):
