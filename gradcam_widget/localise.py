@@ -71,7 +71,7 @@ def largest_segment(mask: Array) -> Array | None:
     rows, starts, ends = _runs(np.asarray(mask, bool))
     if not rows.size:
         return None
-    roots = np.array(_joined(rows.tolist(), starts.tolist(), ends.tolist()))
+    roots = _joined(rows, starts, ends)
     sizes = np.bincount(roots, weights=ends - starts)
     segment = np.zeros(mask.shape, bool)
     for run in np.flatnonzero(roots == sizes.argmax()):
@@ -93,23 +93,24 @@ def _runs(mask: Array) -> tuple[Array, Array, Array]:
     return rows, starts, np.nonzero(edges == -1)[1]
 
 
-def _joined(rows: list[int], starts: list[int], ends: list[int]) -> list[int]:
+def _joined(rows: Array, starts: Array, ends: Array) -> Array:
     """For each run the number of the first run that it hangs together with."""
-    parents = list(range(len(rows)))
-
-    def root(run: int) -> int:
-        while parents[run] != run:
-            parents[run] = parents[parents[run]]
-            run = parents[run]
-        return run
-
-    above = 0
-    for run in range(len(rows)):
-        while rows[above] < rows[run] - 1 or (rows[above] == rows[run] - 1 and ends[above] <= starts[run]):
-            above += 1
-        other = above
-        while rows[other] == rows[run] - 1 and starts[other] < ends[run]:
-            first, second = root(run), root(other)
-            parents[max(first, second)] = min(first, second)
-            other += 1
-    return [root(run) for run in range(len(rows))]
+    # The runs of the row above that touch a run are those from the first that ends behind its start, to the last
+    # that begins before its end. Counted along all rows, one behind the other, starts and ends are in order.
+    width = int(ends.max()) + 1
+    here, above = rows * width, (rows - 1) * width
+    first = np.searchsorted(here + ends, above + starts, side="right")
+    count = np.searchsorted(here + starts, above + ends, side="left") - first
+    lower = np.repeat(np.arange(len(rows)), count)
+    upper = np.arange(len(lower)) - np.repeat(np.cumsum(count) - count - first, count)
+    roots = np.arange(len(rows))
+    while True:
+        # Each pair's smaller root goes to both roots, and each run to the root of its root.
+        new = roots.copy()
+        smaller = np.minimum(roots[lower], roots[upper])
+        np.minimum.at(new, roots[lower], smaller)
+        np.minimum.at(new, roots[upper], smaller)
+        new = new[new]
+        if (new == roots).all():
+            return roots
+        roots = new
