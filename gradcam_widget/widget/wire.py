@@ -45,7 +45,7 @@ _LADDER: tuple[tuple[str, str, str], ...] = (
     ("i16", "u8z", "f32"),
     ("i16", "u8z", "i16"),
     *(("i16", "u8z", f"u8z/{steps}") for steps in (255, 127, 63, 31, 15)),
-    *(("u8z", "u8z", f"u8z/{steps}") for steps in (31, 15)),
+    *(("u8z", "u8z", f"u8z/{steps}") for steps in (31, 15, 14)),
 )
 
 _PLAIN_LADDER: tuple[tuple[str, str, str], ...] = (
