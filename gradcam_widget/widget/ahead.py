@@ -9,17 +9,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import traitlets
 
 from gradcam_widget.engine import GradCAM
-from gradcam_widget.explanation import Explanation
 from gradcam_widget.methods import METHODS
 from gradcam_widget.widget import wire
 from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.latest import Latest
-from gradcam_widget.widget.numbers import Numbers
 from gradcam_widget.widget.scene import Scene
 from gradcam_widget.widget.state import View
 
@@ -40,18 +38,8 @@ _NEAREST = 6  # layers round the one on show, which are sent first
 _SHARED = ("trace", "question", "ground", "chosen", "target", "method", "evidence", "off", "predictions", "truth")
 
 
-class Place(NamedTuple):
-    """What tells a scene from others; see `Scene`."""
-
-    trace: int
-    question: int
-    ground: int
-    base: int
-    chosen: int | None
-
-
 class Ahead(traitlets.HasTraits):
-    """The part of the explorer that numbers scenes, so that a view can keep them, and sends some ahead.
+    """The part of the explorer that sends scenes before they are asked for, which a view keeps by their numbers.
 
     When nothing has been asked for a moment, the scenes of the other layers in the list are computed, one by one,
     and sent in two messages: first those round the layer on show. With them a view steps from layer to layer
@@ -73,7 +61,6 @@ class Ahead(traitlets.HasTraits):
 
     def _begin_ahead(self) -> None:
         """Prepare to send ahead, also to views that open later."""
-        self._questions, self._grounds, self._bases = Numbers(), Numbers(), Numbers()
         self._ahead = Latest(self._make_ahead)
         self._moved = threading.Event()  # a question has been asked
         self._canvas.on_ready(self._on_canvas_ready)
@@ -101,27 +88,8 @@ class Ahead(traitlets.HasTraits):
     def _aside(self) -> AbstractContextManager[None]:
         raise NotImplementedError
 
-    def _class_of(self, target: object) -> int | None:
-        raise NotImplementedError
-
     def _found(self, view: View) -> Any:
         raise NotImplementedError
-
-    def _numbered(self, view: View, own: Explanation, layer: str) -> Place:
-        """The numbers of a scene. ``own`` tells the target that is meant where the engine chose it."""
-        trace = self.engine.trace_number
-        of = (trace, view.image_index, view.edition, view.method, view.evidence)
-        beside = None if view.compare_target is None else self._class_of(view.compare_target)
-        question = self._questions.of(of, own.target)
-        ground = self._grounds.of(of, view.compare_target if beside is None else beside)
-        index = getattr(own.target, "index", None)
-        return Place(
-            trace=trace,
-            question=question,
-            ground=ground,
-            base=self._bases.of(question, ground, layer),
-            chosen=index if not callable(view.target) and isinstance(index, int) else None,
-        )
 
     def _quest(self) -> tuple[Any, ...] | None:
         """What would be sent ahead now; None for nothing."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,29 @@ import numpy as np
 import torch
 import traitlets
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from gradcam_widget import render
 from gradcam_widget.channel_names import ChannelNames
-from gradcam_widget.comparison import Comparison, compare_targets, no_comparison
+from gradcam_widget.comparison import Comparison
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.layers import Layer
 from gradcam_widget.localise import THRESHOLD
-from gradcam_widget.methods import METHODS, Method
-from gradcam_widget.perturbation import Cancelled, refuse
-from gradcam_widget.targets import ClassLogit, Counterfactual
+from gradcam_widget.methods import METHODS
 from gradcam_widget.widget.ahead import Ahead
+from gradcam_widget.widget.answers import Answer, Answers, Unpaid, as_array
 from gradcam_widget.widget.canvas import Canvas
-from gradcam_widget.widget.choices import Choices, Prediction
+from gradcam_widget.widget.choices import Choices
 from gradcam_widget.widget.class_channels import ClassChannels, strongest
 from gradcam_widget.widget.controls import Controls
-from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
 from gradcam_widget.widget.export import Exports
 from gradcam_widget.widget.handout import HandOut
 from gradcam_widget.widget.labels import true_classes
+from gradcam_widget.widget.layer_maps import LayerMaps
+from gradcam_widget.widget.many_passes import ManyPasses
 from gradcam_widget.widget.naming import Naming, checked_names, panels_with_words
-from gradcam_widget.widget.notice import Notice, Task
+from gradcam_widget.widget.notice import Notice
 from gradcam_widget.widget.panels import (
     DEFAULT_PANELS,
     PANELS,
@@ -54,23 +54,15 @@ from gradcam_widget.widget.parts import close_all
 from gradcam_widget.widget.picks import OF_LAYER, PICKS, Ground, checked
 from gradcam_widget.widget.pictures import named_pictures, read_upload, unique
 from gradcam_widget.widget.pixels import encode_pixels
-from gradcam_widget.widget.scene import Pair, Scene, encode_picture
+from gradcam_widget.widget.scene import encode_picture
 from gradcam_widget.widget.selection import Selection, coverage
 from gradcam_widget.widget.state import NAMES, Offer, SettingError, State, View
-from gradcam_widget.widget.strip import Thumbnail
 from gradcam_widget.widget.words import (
     classes_of,
-    diagnosis_of,
-    idle_gpu,
-    in_passes,
     in_words,
-    layer_of,
-    method_of,
     name_of,
     predictions_of,
-    target_of,
     terms_of,
-    truth_of,
 )
 
 __all__ = ["GradCAMWidget", "coverage"]
@@ -79,12 +71,21 @@ _log = logging.getLogger("gradcam_widget")
 
 _ACTIVATIONS = 262_144  # values of a layer that are sent together; of a larger one, channel by channel
 _TURN_SECONDS = 0.0003  # another thread's turn with the interpreter
-_TELL_SECONDS = 0.1  # how often the progress of many passes is told
 
 _Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is validated as any other value
 
 
-class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox):  # type: ignore[misc]  # without types
+class GradCAMWidget(
+    Answers,
+    ManyPasses,
+    LayerMaps,
+    Selection,
+    Naming,
+    HandOut,
+    Exports,
+    Ahead,
+    ipywidgets.VBox,  # type: ignore[misc]  # without types
+):
     """A microscope for a network: choose a picture, a layer and a class; see where and through which channels.
 
     Args:
@@ -190,33 +191,24 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
     ) -> None:
         panels = panels_with_words(checked_panels(panels), names)
         _enable_colab()
-        called, self._images = named_pictures(images)
+        called, given = named_pictures(images)
         self._owns_engine = not isinstance(model, GradCAM)
         self.engine = _engine(model, class_names=class_names, transform=transform, device=device)
         names = checked_names(names, self.engine)
-        self._truths = dict(enumerate(true_classes(labels, called, self.engine.class_names)))
+        truths = true_classes(labels, called, self.engine.class_names)
         self._lock = threading.RLock()
         self._mirroring = threading.local()
-        self._prepared: tuple[int, object] | None = None  # the last picture, as the model takes it
-        self._layers: dict[int, tuple[Layer, ...]] = {}
-        self._spent = Passes()  # passes run since the last answer
-        self._idle_gpu = idle_gpu(self.engine.device)
         self._answered: View | None = None  # the last question, whether it could be answered or not
         self._failure: Notice | None = None  # where it could not
-        self._unpaid: _Unpaid | None = None  # where that needs many passes, which have not been asked for
-        self._paid: set[View] = set()  # the questions for which they were run
-        self._job: _Job | None = None  # the many passes that are being run
-        self._job_lock = threading.Lock()
-        self._job_seconds = 0.0  # that passes have taken since the last answer
-        self._drawn: _Drawn | None = None
+        self._unpaid: Unpaid | None = None  # where that needs many passes, which have not been asked for
+        self._drawn: Answer | None = None
         self._outdated: Callable[[], bool] = _never  # whether a newer picture is on its way
-        self._strip_of: tuple[int, tuple[str, ...]] | None = None  # question and layers of the strip on show
-        # picture and target whose gradients are all known
-        self._reached: tuple[tuple[int, int], object] | None = None
+        self._begin_answers(given, truths)
+        self._begin_passes()
 
         tables = _tables()
         self._state = self._new_state(called, tables)
-        wanted = self._plain(
+        self._begin_with(
             layer=layer,
             target=target,
             method=method,
@@ -226,9 +218,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             scale=scale,
             compare_target=compare_target,
         )
-        if evidence == "signed" and colormap in self._state.offer.colormaps:
-            self._state.update(colormap=wanted.pop("colormap"))  # for when the evidence has one side again
-        self._state.update(**wanted)
         self._shelf = PanelShelf()
         self._canvas = Canvas(
             tables, colormap=self._state.colormap, opacity=self._state.opacity, panels=_sections(panels)
@@ -265,6 +254,13 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
                 check_target=self._check_target,
             )
         )
+
+    def _begin_with(self, **settings: Any) -> None:
+        """Let the state hold the first settings."""
+        wanted = self._plain(**settings)
+        if wanted["evidence"] == "signed" and wanted["colormap"] in self._state.offer.colormaps:
+            self._state.update(colormap=wanted.pop("colormap"))  # for when the evidence has one side again
+        self._state.update(**wanted)
 
     def _link(self, names: Mapping[str, ChannelNames]) -> None:
         """Link traits, state, controls and view."""
@@ -354,14 +350,13 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
                 view = self._state.snapshot()
                 if view == self._answered:
                     break
-                if self._job is not None and self._job.view != view:
-                    self._drop_job()
+                self._drop_other_job(view)
                 failure, unpaid = None, None
                 try:
                     drawn = self._drawn
                     if drawn is None or view != drawn.view:
                         drawn = self._answer(view)
-                except _Unpaid as cost:
+                except Unpaid as cost:
                     unpaid = cost
                 except Exception as error:
                     _log.exception("No explanation for %s", view)
@@ -416,7 +411,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
                 wanted.append(drawn.choices.target)
             method = "GradCAM" if "guided" in row.needs else row.name  # whose weights those are
             found = self.engine.explain_targets(image, wanted, layer, method)
-            alphas = np.stack([_array(explanation.alpha) for explanation in found])
+            alphas = np.stack([as_array(explanation.alpha) for explanation in found])
             columns = strongest(alphas, int(channels))
             return ClassChannels(
                 layer=layer.name,
@@ -469,11 +464,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             offer = self._state.offer
             if given in offer.pictures:
                 index = offer.pictures.index(given)
-                self.engine.forget(self._images[index])
-                self._images[index] = image
-                self._layers.pop(index, None)
-                if self._prepared is not None and self._prepared[0] == index:
-                    self._prepared = None
+                self._replace_image(index, image)
                 editions = {**offer.editions, index: offer.editions.get(index, 0) + 1}
                 self._state.offer = replace(offer, editions=editions)
             else:
@@ -541,14 +532,14 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
 
     # -- from the question to the view -------------------------------------------------------------------------
 
-    def _answer(self, view: View) -> _Drawn:
+    def _answer(self, view: View) -> Answer:
         """Everything there is to draw for a question; nothing is drawn yet."""
         drawn = self._found(view)
         explanation, layer = drawn.explanation, drawn.explanation.layer
-        if self._drawn is None or _picture_of(self._drawn.view) != _picture_of(view):
+        if self._drawn is None or self._drawn.view.picture != view.picture:
             drawn = replace(drawn, picture=self._encoded(view.image_index))
         if explanation.guided is not None:
-            pixels = encode_pixels(_array(explanation.guided), self._canvas.revision + 1)
+            pixels = encode_pixels(as_array(explanation.guided), self._canvas.revision + 1)
             drawn = replace(drawn, pixels=pixels)
         off = self._off_at(layer, drawn.whole)
         message = self._without(drawn, off).message(self._canvas.revision + 1)
@@ -559,178 +550,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
         name = self._state.offer.pictures[image_index]
         return encode_picture(self.engine.picture(self._input(image_index)), name)
 
-    def _found(self, view: View) -> _Drawn:
-        """The answer to a question: its scene with all channels, and what goes with it; nothing is encoded yet."""
-        started = time.perf_counter()
-        image, layers = self._input(view.image_index), self._layers_of(view.image_index)
-        with self._counted():
-            explanation, own = self._explain(image, view)
-            scores = self.engine.predict(image)
-        layer = own.layer
-        if len(layer.shape) != 3:
-            raise ValueError(
-                f"layer: the widget shows pictures, whose feature maps are (K, h, w); {layer.name!r} has the "
-                f"shape {layer.shape}. Use the engine, GradCAM, for signals and volumes"
-            )
-        self._check_finite(image, view, scores, explanation or own)
-        labels = classes_of(scores, self.engine.class_names)
-        predictions = predictions_of(scores, labels)
-        target = target_of(own, labels)
-        truth = truth_of(self._truths.get(view.image_index), scores, labels)
-        choices = self._choices(view, layers, layer, labels, predictions, target)
-        if explanation is None:
-            raise _Unpaid(Task(view.method, METHODS[view.method].passes, layer.shape[0]), choices)
-        pair, comparison = self._compared(image, view, own, explanation, labels)
-        # A method that weighs every cell by itself has no weights: its alpha is each channel's share already.
-        share = METHODS[view.method].alpha == "share"
-        contribution = _array(explanation.alpha if share else explanation.contribution)
-        found = diagnosis_of(explanation, view.evidence, target["label"])
-        place = self._numbered(view, own, layer.name)
-        passes = in_passes(self._spent)
-        milliseconds = 1000 * (time.perf_counter() - started + self._job_seconds)
-        scene = Scene(
-            layer=layer_of(layer),
-            target=target,
-            method=method_of(view.method, at_pixels=explanation.guided is not None),
-            cam=_array(explanation.signed_cam if view.evidence == "signed" else explanation.cam),
-            alpha=_array(explanation.alpha),
-            contribution=contribution,
-            coverage=coverage(contribution),
-            predictions=[vars(prediction) for prediction in predictions],
-            status={
-                "device": str(self.engine.device),
-                "note": self._idle_gpu,
-                "milliseconds": round(milliseconds, 2),
-                "passes": passes,
-            },
-            diagnosis=None if found is None else found.sentence,
-            cures=self._cures(image, view, explanation, None if found is None else found.code),
-            evidence=view.evidence,
-            trace=place.trace,
-            question=place.question,
-            ground=place.ground,
-            base=place.base,
-            chosen=place.chosen,
-            pair=pair,
-            truth=truth,
-        )
-        asked = Counterfactual(own.target) if view.evidence == "counterfactual" else view.target
-        return _Drawn(
-            view=view,
-            asked=asked,
-            whole=scene,
-            scene={},
-            picture=None,
-            explanation=explanation,
-            status=f"{self.engine.device} · {passes} · {milliseconds:.1f} ms",
-            choices=choices,
-            comparison=comparison,
-        )
-
-    def _check_finite(self, image: object, view: View, scores: Tensor, explanation: Explanation) -> None:
-        if not (torch.isfinite(scores).all() and torch.isfinite(explanation.signed_cam).all()):
-            raise _NotFiniteError(
-                explanation.diagnosis or "model: its scores are NaN or infinite for this picture; check its input",
-                self._cures(image, view, explanation, explanation.diagnosis_code),
-            )
-
-    def _choices(
-        self,
-        view: View,
-        layers: Sequence[Layer],
-        layer: Layer,
-        labels: tuple[str, ...],
-        predictions: tuple[Prediction, ...],
-        target: Mapping[str, Any],
-    ) -> Choices:
-        """What the controls show with an answer."""
-        return Choices(
-            picture=view.image_index,
-            layers=tuple((known.name, known.kind, known.label) for known in layers),
-            layer=layer.name,
-            classes=labels,
-            predictions=predictions,
-            target=None if callable(view.target) else target["index"],
-            target_label=target["label"],
-            method=view.method,
-            evidence=view.evidence,
-            compare="" if view.compare_target is None else self._called(view.compare_target, labels),
-        )
-
-    def _cures(self, image: object, view: View, explanation: Explanation, code: str | None) -> tuple[Cure, ...]:
-        """What helps where a map has a diagnosis. Another layer is looked at before it is offered."""
-        is_well = False
-        if view.layer is not None and is_cured_by_layer(code) and not METHODS[view.method].many_passes:
-            try:
-                with self._counted():
-                    last, _ = self._explain(image, replace(view, layer=None))
-                is_well = last is not None and last.layer.name != explanation.layer.name
-                is_well = is_well and last is not None and not is_cured_by_layer(last.diagnosis_code)
-            except Exception:
-                _log.debug("There is no other layer to go to", exc_info=True)
-        target = getattr(explanation.target, "index", None)
-        # A map at the pixels has no form that shows what speaks against.
-        lowest = float(explanation.signed_cam.min()) if explanation.guided is None else 0.0
-        return cures_of(
-            code,
-            lowest=lowest,
-            target=target if isinstance(target, int) else None,
-            last_layer_is_well=is_well,
-        )
-
-    def _compared(
-        self, image: object, view: View, own: Explanation, first: Explanation, labels: Sequence[str]
-    ) -> tuple[Pair | str | None, Comparison | None]:
-        """The second class as the view takes it, or why there is none; and the comparison itself."""
-        if view.compare_target is None:
-            return None, None
-        if (why := no_comparison(view.method)) is not None:
-            return why, None
-        with self._counted():
-            found = compare_targets(self.engine, image, own, first, view.compare_target, view.evidence)
-        second = found.second
-        signed = view.evidence == "signed"
-        pair = Pair(
-            target=target_of(second, labels) | {"label": self._called(view.compare_target, labels)},
-            alpha=_array(second.alpha),
-            cam=_array(second.signed_cam if signed else second.cam),
-            contrast=_array(found.contrast.signed_cam),
-        )
-        return pair, found
-
-    def _called(self, target: object, labels: Sequence[str]) -> str:
-        """How a target of the state is called among the classes."""
-        index = self._class_of(target)
-        return labels[index] if index is not None and index < len(labels) else name_of(target)
-
-    def _explain(
-        self, image: object, view: View, progress: Callable[[int, int], bool] | None = None
-    ) -> tuple[Explanation | None, Explanation]:
-        """The explanation that a question asks for, and one that tells its target and layer.
-
-        They differ for counterfactual evidence, which is that of the negative of the target, and for methods of
-        many passes: without ``progress`` the first is None then, unless it has been computed before.
-        """
-        many = METHODS[view.method].many_passes
-        if view.evidence != "counterfactual" and not many:
-            explanation = self.engine.explain(image, view.target, view.layer, method=view.method)
-            return explanation, explanation
-        # Only an explanation tells which class, side and layer are meant where the choice is the engine's.
-        own = self.engine.explain(image, view.target, view.layer)
-        if many and progress is None:
-            if view not in self._paid:
-                return None, own
-            progress = refuse  # what was computed is kept by the engine, but not for ever
-        target = Counterfactual(own.target) if view.evidence == "counterfactual" else own.target
-        try:
-            return self.engine.explain(image, target, own.layer, method=view.method, progress=progress), own
-        except Cancelled:
-            if progress is not refuse:
-                raise
-            self._paid.discard(view)
-            return None, own
-
-    def _draw(self, drawn: _Drawn) -> None:
+    def _draw(self, drawn: Answer) -> None:
         """Send an answer to the view, unless it is the one it holds."""
         if drawn is not self._drawn:
             # Signed evidence needs a table of another kind, which must come with it.
@@ -801,105 +621,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             compare=compare,
         )
 
-    # -- many passes -------------------------------------------------------------------------------------------
-
-    def _begin_job(self) -> _Job | None:
-        """The passes that are waited for, from now on being run; None where there are none."""
-        with self._lock, self._job_lock:
-            if self._closed or self._unpaid is None or self._job is not None:
-                return None
-            self._job = job = _Job(self._state.snapshot(), self._unpaid.task)
-            self._canvas.work(replace(job.task, done=0))
-            return job
-
-    def _run_job(self, job: _Job) -> None:
-        """Run passes until they are done or cancelled, and draw. Meanwhile only the engine is not to be had."""
-        started = time.perf_counter()
-        try:
-            with self._lock:
-                image = self._input(job.view.image_index)
-            with self._counted():
-                self._explain(image, job.view, lambda done, total: self._tell(job, done, total))
-            self._paid.add(job.view)
-            self._job_seconds = time.perf_counter() - started
-        except Cancelled:
-            return
-        except Exception as error:
-            _log.exception("No explanation for %s", job.view)
-            job.error = error
-        with self._lock:
-            if self._drop_job(job):
-                if job.error is None:
-                    self._answered = None  # it has an answer now
-                else:
-                    self._failure = in_words(job.error, self.engine.device, stale=self._drawn is not None)
-                    self._unpaid = None
-                self.refresh()
-
-    def _tell(self, job: _Job, done: int, total: int) -> bool:
-        """Show how far passes are, from time to time; whether they shall go on."""
-        with self._job_lock:
-            if self._job is not job:
-                return False
-            if (now := time.monotonic()) >= job.next_word:
-                job.next_word = now + _TELL_SECONDS
-                self._canvas.work(replace(job.task, done=done, total=total))
-        return True
-
-    def _drop_job(self, job: _Job | None = None, *, wait: bool = False) -> bool:
-        """Forget the passes that are being run, or only these; they end with the batch. Whether there were any."""
-        with self._job_lock:
-            running = self._job
-            if running is None or job not in (None, running):
-                return False
-            self._job = None
-        if wait and running.thread is not None and running.thread is not threading.current_thread():
-            running.thread.join()
-        return True
-
-    def _reach_all_layers(self) -> None:
-        """Go back through the rest of the network for the class on show, so that no other layer needs a pass.
-
-        The answer for one layer stops there, and is already on its way to the browser. This goes on from it:
-        both together are one backward pass.
-        """
-        drawn = self._drawn
-        if drawn is None or self._failure or self._unpaid or not METHODS[drawn.view.method].needs_gradient:
-            return
-        question = _picture_of(drawn.view), (drawn.view.target, drawn.view.compare_target)
-        if question == self._reached:
-            return
-        self._reached = question
-        try:
-            image = self._input(drawn.view.image_index)
-            first = self._layers_of(drawn.view.image_index)[0]
-            self.engine.explain_layers(image, drawn.view.target, [first], drawn.view.method)
-            if drawn.comparison is not None:
-                for compared in (drawn.comparison.second, drawn.comparison.contrast):
-                    self.engine.explain_layers(image, compared.target, [first])
-        except Exception:
-            # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
-            _log.debug("The gradients of all layers are not to be had at once", exc_info=True)
-
-    def _fill_strip(self) -> None:
-        """Show the maps of all layers in the list, where they are not on show. The scene is drawn already."""
-        drawn = self._drawn
-        if drawn is None or self._failure or self._unpaid:
-            return
-        listed = self._controls.listed
-        question = drawn.whole.question, listed
-        if question == self._strip_of:
-            return
-        layers = {layer.name: layer for layer in self._layers_of(drawn.view.image_index)}
-        thumbnails = []
-        for name in listed:
-            if self._state.snapshot() != drawn.view or self._outdated():
-                return  # the user has moved on; the next answer fills the strip
-            layer = layers[name]
-            thumbnails.append(Thumbnail(name, layer.label, layer.shape, self._map_at(layer, drawn)))
-        self._canvas.show_strip(thumbnails, drawn.view.evidence, drawn.whole.question)
-        self._strip_of = question
-
     def _fill_classes(self) -> None:
         """Show the table of classes and channels, where it is open and not on show. The scene is drawn already."""
         revision = self._canvas.base
@@ -913,39 +634,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             _log.debug("There is no table of classes", exc_info=True)
             self._canvas.classes = {"revision": revision, "note": str(error)}
 
-    def _map_at(self, layer: Layer, drawn: _Drawn) -> NDArray[Any] | None:
-        """The map of the question on show at another layer; None where there is none, or only for more passes."""
-        if not _is_quick(METHODS[drawn.view.method]) or len(layer.shape) != 3:
-            return None
-        view = replace(drawn.view, layer=layer.name)
-        if "guided" in METHODS[view.method].needs:
-            view = replace(view, method="GradCAM")  # the same map of the layer, without a pass to the pixels
-        try:
-            explanation, _ = self._explain(self._input(drawn.view.image_index), view)
-        except Exception:
-            # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
-            _log.debug("There is no map at %s", layer.name, exc_info=True)
-            return None
-        if explanation is None or not torch.isfinite(explanation.signed_cam).all():
-            return None
-        return _array(explanation.signed_cam if drawn.view.evidence == "signed" else explanation.cam)
-
     # -- what the state may hold -------------------------------------------------------------------------------
-
-    def _input(self, image_index: int) -> object:
-        """A picture as the engine takes it at no cost: read, resized and normalised once."""
-        if self._prepared is None or self._prepared[0] != image_index:
-            image = self._images[image_index]
-            # Several input tensors are handed over as they are.
-            self._prepared = (image_index, image if isinstance(image, tuple) else self.engine.prepare(image))
-        return self._prepared[1]
-
-    def _layers_of(self, image_index: int) -> tuple[Layer, ...]:
-        with self._lock:
-            if image_index not in self._layers:
-                with self._counted():
-                    self._layers[image_index] = self.engine.layers(self._input(image_index))
-            return self._layers[image_index]
 
     def _layer_names(self, image_index: int) -> tuple[str, ...]:
         """The names that ``layer`` may have; none where the model fails, which the answer will tell."""
@@ -976,13 +665,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             _log.debug("The number of classes is not known", exc_info=True)
             return None
 
-    def _class_of(self, target: object) -> int | None:
-        """The class index of a target of the state, where it is a class."""
-        if target is None:
-            return None
-        resolved = self.engine.resolve_target(target)
-        return resolved.index if isinstance(resolved, ClassLogit) else None
-
     def _plain(self, **changes: Any) -> dict[str, Any]:
         """The changes in the words of the state: a layer by its name."""
         layer = changes.get("layer")
@@ -997,16 +679,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
                 )
             changes["layer"] = names[0]
         return changes
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Passes of the model inside belong to the next answer."""
-        before = self.engine.passes
-        try:
-            yield
-        finally:
-            spent = self.engine.passes - before
-            self._spent = self._spent + spent
 
     # -- what comes in -----------------------------------------------------------------------------------------
 
@@ -1077,7 +749,7 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             first = 0 if whole else max(0, min(channel, len(maps) - 1))
             wanted = maps if whole else maps[first : first + 1]
             if torch.isfinite(wanted).all():
-                self._canvas.show_activations(_array(wanted), first)
+                self._canvas.show_activations(as_array(wanted), first)
 
     def _on_canvas_layer(self, name: str) -> None:
         try:
@@ -1120,15 +792,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
                 self._fill_strip()
                 self._look_ahead()
 
-    def _on_canvas_task(self, wish: str) -> None:
-        if wish == "cancel":
-            if self._drop_job():
-                with self._lock:
-                    self._follow()
-        elif (job := self._begin_job()) is not None:
-            job.thread = threading.Thread(target=self._run_job, args=(job,), name="gradcam_widget", daemon=True)
-            job.thread.start()
-
     def _on_controls_reject(self, error: Exception) -> None:
         """Show why a choice was not taken. What is on show still belongs to what is selected."""
         if isinstance(error, (traitlets.TraitError, ValueError)):
@@ -1166,56 +829,6 @@ class GradCAMWidget(Selection, Naming, HandOut, Exports, Ahead, ipywidgets.VBox)
             raise RuntimeError("This GradCAMWidget is closed; make a new one")
 
 
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """An answer: what goes to the view, and what goes with it."""
-
-    view: View
-    asked: object  # the target as the engine was asked for it
-    whole: Scene  # with all channels
-    scene: dict[str, Any]  # as it was sent, without those that are off
-    picture: dict[str, Any] | None
-    explanation: Explanation
-    status: str
-    choices: Choices
-    off: tuple[int, ...] = ()  # the channels that are left out
-    comparison: Comparison | None = None
-    pixels: dict[str, Any] | None = None
-
-
-class _NotFiniteError(ValueError):
-    """A map that cannot be shown, with what may help."""
-
-    def __init__(self, message: str, cures: Sequence[Cure]) -> None:
-        super().__init__(message)
-        self.cures = cures
-
-
-class _Unpaid(Exception):  # noqa: N818 # no error: a map that waits to be asked for
-    """A map needs many passes, which nobody has asked for."""
-
-    def __init__(self, task: Task, choices: Choices) -> None:
-        super().__init__(task)
-        self.task, self.choices = task, choices
-
-
-@dataclass(eq=False)
-class _Job:
-    """Many passes that are being run for a question."""
-
-    view: View
-    task: Task
-    thread: threading.Thread | None = None
-    error: Exception | None = None
-    next_word: float = 0.0
-
-
-def _is_quick(method: Method) -> bool:
-    """Whether the maps of all layers cost little more than that of one."""
-    # One more backward pass for each layer, or a singular value decomposition of its activations, are not little.
-    return not (method.many_passes or "curvature" in method.needs or method.name.startswith("Eigen"))
-
-
 def _checked_class_table(value: object) -> bool:
     if not isinstance(value, bool):
         raise SettingError(f"class_table: expected True or False; got {value!r}")
@@ -1224,11 +837,6 @@ def _checked_class_table(value: object) -> bool:
 
 def _never() -> bool:
     return False
-
-
-def _picture_of(view: View) -> tuple[int, int]:
-    """Which picture a question is about."""
-    return view.image_index, view.edition
 
 
 def _engine(model: nn.Module | GradCAM, **arguments: Any) -> GradCAM:
@@ -1252,11 +860,6 @@ def _tables() -> dict[str, tuple[str, NDArray[np.uint8]]]:
 def _sections(panels: Sequence[str | Builder]) -> list[str]:
     """Those of the panels that are sections of the view."""
     return [name for name in panels if isinstance(name, str) and PANELS[name].build is None]
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.detach().cpu().double().numpy()
-    return array
 
 
 @functools.cache

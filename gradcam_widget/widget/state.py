@@ -48,6 +48,11 @@ class View:
     edition: int = 0
     compare_target: object = None
 
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Which picture it is about: index and edition."""
+        return self.image_index, self.edition
+
 
 @dataclass(frozen=True)
 class Offer:
