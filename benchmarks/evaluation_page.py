@@ -90,10 +90,15 @@ method, and those within {NEAR} of it. *{CENTRE}* is a Gaussian that knows nothi
 """
 
 
-def extreme(table: Table, column: str) -> set[str]:
+def column(table: Table, methods: Iterable[str], name: str) -> dict[str, float]:
+    """Method -> its number in a column, of these methods, where it has one."""
+    return {method: value for method in methods if (value := table[method][name]) is not None}
+
+
+def extreme(table: Table, name: str) -> set[str]:
     """The methods with the best number, or one that is as good as it."""
-    more = COLUMNS[column][2]
-    found = {m: value for m, row in table.items() if (value := row[column]) is not None and m != CENTRE}
+    more = COLUMNS[name][2]
+    found = column(table, [method for method in table if method != CENTRE], name)
     best = (max if more else min)(found.values())
     return {method for method, value in found.items() if near(value, best)}
 
@@ -115,89 +120,120 @@ def wins_of(table: Table) -> dict[str, int]:
 
 
 def reading(raw: dict[str, Any]) -> str:
-    """What the numbers say, and what they do not."""
+    """What the numbers say, and what they do not: a paragraph for each."""
     table = means(raw)
     methods = [method for method in table if method != CENTRE]
+    paragraphs = [
+        the_best(table),
+        one_method_of_several_names(table),
+        whether_columns_agree(table, methods),
+        how_small_the_sample_is(raw, table, methods),
+        against_the_blob(table),
+        beside_random_maps(raw, table, methods),
+        what_sanity_checks_find(table, methods),
+        where_the_truth_is_known(raw, table, methods),
+        beside(table, "AblationCAM", "GradCAM"),
+    ]
+    return "## Reading\n\n" + "\n\n".join(text for text in paragraphs if text) + "\n\n"
+
+
+def the_best(table: Table) -> str:
+    """Which methods are among the best most often, and that this is no ranking."""
     wins = wins_of(table)
     most = max(wins.values())
-    first = [method for method in methods if wins[method] == most]
-    parts = [
+    first = [method for method, count in wins.items() if count == most]
+    if most == len(COLUMNS):
+        return f"**Among the best in every column**: {listed(first)}."
+    return (
         f"**No method is best at everything.** {listed(first)} {'is' if len(first) == 1 else 'are'} among the "
         f"best in {most} of {len(COLUMNS)} columns, and no other in as many. A count of columns is no "
         "ranking, though."
-        if most < len(COLUMNS)
-        else f"**Among the best in every column**: {listed(first)}."
-    ]
-    same = equal_to(table, "GradCAM")
-    if same:
-        parts.append(
-            f"**{listed(['GradCAM', *same])} have the same numbers in every column**: before global average "
-            "pooling and one linear layer the gradient is the same in every cell, so there they are one method "
-            "with several names. At other layers, and with other heads, they differ."
-        )
+    )
 
+
+def one_method_of_several_names(table: Table) -> str:
+    """Which methods are Grad-CAM at the last layer; empty where none is."""
+    same = equal_to(table, "GradCAM")
+    if not same:
+        return ""
+    return (
+        f"**{listed(['GradCAM', *same])} have the same numbers in every column**: before global average "
+        "pooling and one linear layer the gradient is the same in every cell, so there they are one method "
+        "with several names. At other layers, and with other heads, they differ."
+    )
+
+
+def whether_columns_agree(table: Table, methods: list[str]) -> str:
+    """How far the checks have one opinion."""
     agreement = agreement_of_columns(table, methods)
     verdict = "hardly agree" if agreement < 0.3 else "agree only in part" if agreement < 0.7 else "agree"
-    parts.append(
+    return (
         f"**The checks {verdict} on which method is better**: taken two by two, their orders of the methods "
         f"have a rank correlation of {digits(agreement)} on average. Each asks something else; a single number is "
         "not the truth of a map."
     )
 
+
+def how_small_the_sample_is(raw: dict[str, Any], table: Table, methods: list[str]) -> str:
+    """In which columns pictures differ more than methods do."""
     within = [
-        name
-        for name in COLUMNS
+        title
+        for name, (title, _, _) in COLUMNS.items()
         if spread_of_pictures(raw, methods, name) > spread_of_methods(table, methods, name)
     ]
-    parts.append(
+    return (
         f"**The sample is small.** It is {len(raw['predicted'])} pictures and one network. In {len(within)} of "
         f"{len(COLUMNS)} columns the numbers of one method differ more from picture to picture (standard "
         "deviation) than the methods' means differ from each other"
-        f"{': ' + listed([COLUMNS[name][0] for name in within]) if within else ''}. "
+        f"{': ' + listed(within) if within else ''}. "
         "Differences of a few hundredths mean nothing here."
     )
 
-    parts.append(against_the_blob(table))
 
-    random = np.mean(raw["random"], axis=0)
-    less = [m for m in methods if (value := table[m]["deletion"]) is not None and value < random[0]]
-    better = [m for m in methods if (value := table[m]["insertion"]) is not None and value > random[1]]
-    parts.append(
-        f"**Beside smooth random maps** (deletion {digits(random[0])}, insertion {digits(random[1])}) "
+def beside_random_maps(raw: dict[str, Any], table: Table, methods: list[str]) -> str:
+    """How many methods are better than maps of nothing at deletion and insertion."""
+    deletion, insertion = np.mean(raw["random"], axis=0)[:2]
+    less = [value for value in column(table, methods, "deletion").values() if value < deletion]
+    better = [value for value in column(table, methods, "insertion").values() if value > insertion]
+    return (
+        f"**Beside smooth random maps** (deletion {digits(deletion)}, insertion {digits(insertion)}) "
         f"{len(better)} of {len(methods)} methods are better at insertion and {len(less)} at deletion. Zeros in "
         "the place of pixels make pictures that no network was trained on; ROAD, which fills them in, asks the "
         "same with less of that."
     )
 
-    stubborn = [m for m in methods if (value := table[m]["weights"]) is not None and value >= STUBBORN]
-    blind = [m for m in methods if (value := table[m]["classes"]) is not None and value >= BLIND]
-    parts.append(
-        (
-            f"**The sanity checks** single out {listed(stubborn)}, whose maps stay alike ({STUBBORN} or more) "
-            "when the weights are random"
-            if stubborn
-            else f"**The sanity checks**: with random weights no method's map stays alike ({STUBBORN} or more)"
-        )
-        + (
-            f", and {listed(blind)}, which give much the same map ({BLIND} or more) for any class. The first say "
-            "little of what the network learnt, the second little of the class that was asked for, however right "
-            "they look."
-            if blind
-            else f". And no method gives the same map ({BLIND} or more) for any class."
-        )
-    )
 
-    grid = {m: value for m in methods if (value := table[m]["grid"]) is not None}
+def what_sanity_checks_find(table: Table, methods: list[str]) -> str:
+    """Which methods say little of the network, and which say little of the class."""
+    stubborn = [m for m, value in column(table, methods, "weights").items() if value >= STUBBORN]
+    blind = [m for m, value in column(table, methods, "classes").items() if value >= BLIND]
+    of_weights = (
+        f"**The sanity checks** single out {listed(stubborn)}, whose maps stay alike ({STUBBORN} or more) "
+        "when the weights are random"
+        if stubborn
+        else f"**The sanity checks**: with random weights no method's map stays alike ({STUBBORN} or more)"
+    )
+    of_classes = (
+        f", and {listed(blind)}, which give much the same map ({BLIND} or more) for any class. The first say "
+        "little of what the network learnt, the second little of the class that was asked for, however right "
+        "they look."
+        if blind
+        else f". And no method gives the same map ({BLIND} or more) for any class."
+    )
+    return of_weights + of_classes
+
+
+def where_the_truth_is_known(raw: dict[str, Any], table: Table, methods: list[str]) -> str:
+    """The best and the worst method in the mosaics, and what the network takes the pictures for."""
+    grid = column(table, methods, "grid")
     top, low = max(grid, key=lambda m: grid[m]), min(grid, key=lambda m: grid[m])
     seen = "; ".join(f"{name}: {label} {p:.2f}" for name, (label, p) in raw["predicted"].items())
-    parts.append(
+    return (
         f"**In the mosaics**, where the truth is known, shares on the right picture go from {digits(grid[low])} "
         f"({low}) to {digits(grid[top])} ({top}); by chance they would be 0.25. The mosaics are larger than what "
         "the network is used to, and not every predicted class is right: the maps are those of what the network "
         f"takes the pictures for, with these probabilities: {seen}."
     )
-    parts.append(beside(table, "AblationCAM", "GradCAM"))
-    return "## Reading\n\n" + "\n\n".join(parts) + "\n\n"
 
 
 def against_the_blob(table: Table) -> str:
@@ -206,7 +242,7 @@ def against_the_blob(table: Table) -> str:
     for name, (title, _, more) in COLUMNS.items():
         own = table[CENTRE][name]
         if own is not None:
-            values = [value for m in table if m != CENTRE if (value := table[m][name]) is not None]
+            values = column(table, [m for m in table if m != CENTRE], name).values()
             beaten[title] = sum((own > value) if more else (own < value) for value in values), len(values)
     strong = [f"{title} ({count} of {of})" for title, (count, of) in beaten.items() if count > of / 2]
     return (
@@ -293,7 +329,7 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def agreement_of_columns(table: dict[str, dict[str, float | None]], methods: list[str]) -> float:
+def agreement_of_columns(table: Table, methods: list[str]) -> float:
     """The mean rank correlation of two columns, both turned so that more is better."""
     found = []
     for at, (one, (_, _, more)) in enumerate(COLUMNS.items()):
@@ -312,9 +348,9 @@ def spread_of_pictures(raw: dict[str, Any], methods: list[str], name: str) -> fl
     return float(np.mean([np.std(row, ddof=1) for row in rows if len(row) > 1]))
 
 
-def spread_of_methods(table: dict[str, dict[str, float | None]], methods: list[str], name: str) -> float:
+def spread_of_methods(table: Table, methods: list[str], name: str) -> float:
     """The standard deviation of the methods' means."""
-    return float(np.std([value for m in methods if (value := table[m][name]) is not None], ddof=1))
+    return float(np.std([*column(table, methods, name).values()], ddof=1))
 
 
 def listed(words: Sequence[str]) -> str:
