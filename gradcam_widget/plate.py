@@ -132,13 +132,28 @@ def plate_of(
         ValueError: for an argument with a wrong value.
     """
     _check_look(explanation, evidence, limit, opacity, channels)
-    signed = evidence == "signed"
+    pane = _pane(explanation, evidence == "signed", limit, colormap)
+    return Plate(
+        picture=_checked_picture(picture, explanation.picture),
+        panes=(pane,),
+        contribution=_numbers(explanation.contribution),
+        caption=_caption(explanation, model, signed=evidence == "signed"),
+        weights=METHODS[explanation.method].meaning,
+        opacity=float(opacity),
+        sort=check_sort(sort),
+        channels=channels,
+        box=box,
+    )
+
+
+def _pane(explanation: Explanation, signed: bool, limit: float | None, colormap: str | None) -> Pane:
+    """The map of an explanation, with its bars."""
     cam = _numbers(explanation.signed_cam if signed else explanation.cam)
     if not np.isfinite(cam).all():
         raise ValueError(f"explanation: {explanation.diagnosis or 'the map has NaN or infinite values'}")
-    label = name_target(explanation.target)
     most = float(np.abs(cam).max(initial=0.0))
     where = f"at {explanation.layer.name}"
+    label = name_target(explanation.target)
     pane = Pane(
         title=f"{'Signed ' if signed else ''}{method_words(explanation.method)} for {label}",
         note=f"{where} · {' × '.join(map(str, cam.shape))} cells",
@@ -154,24 +169,20 @@ def plate_of(
         pane = at_pixels(pane, _numbers(explanation.guided))
     if pane.colormap not in render.COLORMAPS:
         raise ValueError(f"colormap: expected one of {list(render.COLORMAPS)}; got {colormap!r}")
+    return pane
+
+
+def _caption(explanation: Explanation, model: str, *, signed: bool) -> str:
+    """What is shown, in one line, and what is wrong with it."""
+    score = score_words(explanation.score, explanation.probability)
     words = [
         model,
         layer_words(explanation.layer.label),
-        f"{label}: {score_words(explanation.score, explanation.probability)}",
+        f"{name_target(explanation.target)}: {score}",
         f"{method_words(explanation.method)}{', signed' if signed else ''}",
     ]
     caption = " · ".join(word for word in words if word) + "."
-    return Plate(
-        picture=_checked_picture(picture, explanation.picture),
-        panes=(pane,),
-        contribution=_numbers(explanation.contribution),
-        caption=caption if explanation.diagnosis is None else f"{caption} {explanation.diagnosis}",
-        weights=METHODS[explanation.method].meaning,
-        opacity=float(opacity),
-        sort=check_sort(sort),
-        channels=channels,
-        box=box,
-    )
+    return caption if explanation.diagnosis is None else f"{caption} {explanation.diagnosis}"
 
 
 def _check_look(

@@ -202,11 +202,8 @@ def deletion_insertion(
         [_ranks(order).view(size) for order in orders], jobs, deletion_baseline, insertion_baseline
     )
     values = cam.score_versions(question.image, versions, len(jobs), measured, progress=progress).numpy()
-    whole, gone, nothing = values[:3]
-    inner = values[3:].reshape(len(orders), 2, len(counts) - 2)
     shares = np.array(counts) / counts[-1]
-    deletions = [np.concatenate([[whole], row[0], [gone]]) for row in inner]
-    insertions = [np.concatenate([[nothing], row[1], [whole]]) for row in inner]
+    deletions, insertions = _curves_of(values, len(orders), len(counts))
     return Curves(
         subject=question.subject,
         quantity=kind,
@@ -215,8 +212,8 @@ def deletion_insertion(
         insertion=insertions[0],
         deletion_area=area(deletions[0], shares),
         insertion_area=area(insertions[0], shares),
-        random_deletions=np.array(deletions[1:]).reshape(-1, len(counts)),
-        random_insertions=np.array(insertions[1:]).reshape(-1, len(counts)),
+        random_deletions=deletions[1:],
+        random_insertions=insertions[1:],
         pixels=step,
         baselines=(deletion_baseline, insertion_baseline),
     )
@@ -255,6 +252,15 @@ def _jobs(orders: int, counts: Sequence[int]) -> list[_Job]:
     """For each order deletion, then insertion, at each count; first of all the ends, where all orders are one."""
     ends = [("delete", 0, 0), ("delete", 0, counts[-1]), ("insert", 0, 0)]
     return ends + [(kind, at, n) for at in range(orders) for kind in ("delete", "insert") for n in counts[1:-1]]
+
+
+def _curves_of(values: Array, orders: int, counts: int) -> tuple[Array, Array]:
+    """(orders, counts) the deletion curves, and the insertion curves, of what was measured for each of `_jobs`."""
+    whole, gone, nothing = values[:3]
+    inner = values[3:].reshape(orders, 2, counts - 2)
+    deletions = [np.concatenate([[whole], row[0], [gone]]) for row in inner]
+    insertions = [np.concatenate([[nothing], row[1], [whole]]) for row in inner]
+    return np.array(deletions), np.array(insertions)
 
 
 def _versions(

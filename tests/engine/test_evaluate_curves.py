@@ -69,6 +69,14 @@ def test_steps_that_do_not_divide_the_pixels():
     np.testing.assert_allclose(found.deletion, [2.5, 0.75, 0], rtol=1e-6)
 
 
+def test_one_step_is_all_or_nothing():
+    found = deletion_insertion(GradCAM(Red()), PICTURE, logit, steps=1, insertion_baseline="zero", references=1)
+    assert (found.pixels, found.shares.tolist()) == (4, [0, 1])
+    # All orders are one: the score is 2.5 with all pixels, and 0 with none.
+    np.testing.assert_allclose([found.deletion, found.random_deletions[0]], [[2.5, 0]] * 2, rtol=1e-6)
+    np.testing.assert_allclose([found.insertion, found.random_insertions[0]], [[0, 2.5]] * 2, rtol=1e-6)
+
+
 def test_equal_values_go_in_reading_order_and_a_heatmap_of_ones_own_is_taken():
     # All equal: 4, 3, 2, 1 go as they are read, which is their own order here. Turned round it is 1, 2, 3, 4.
     flat = deletion_insertion(GradCAM(Red()), PICTURE, logit, heatmap=np.ones((2, 2)), steps=4, references=0)
