@@ -20,6 +20,7 @@ from gradcam_widget import __version__
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.widget import view as scripts
 from gradcam_widget.widget import wire
+from gradcam_widget.widget.cures import Cure
 from gradcam_widget.widget.scene import Scene
 from gradcam_widget.widget.strip import Thumbnail, strip_message
 
@@ -172,26 +173,32 @@ def page_within(lesson: Lesson, limit: int | None) -> tuple[bytes, list[str]]:
     forms = [_Form(maps, count) for maps, count in _FORMS]
     if any(names.sprites for names in lesson.names.values()):
         forms += [replace(form, patches=False) for form in forms]
+    if limit is None:
+        return _page(lesson, forms[0]), []
     page = b""
     for form in forms:
         page = _page(lesson, form)
-        if limit is None or len(page) <= limit:
+        if len(page) <= limit:
             return page, []
+    return _page_without(lesson, forms[-1], len(page), limit)
+
+
+def _page_without(lesson: Lesson, form: _Form, length: int, limit: int) -> tuple[bytes, list[str]]:
+    """The page in a form in which it is too long, without the activations of some layers; and these layers."""
     sizes: dict[str, int] = {}
     for picture in lesson.pictures:
         for name, read in picture.layers.items():
             sizes[name] = sizes.get(name, 0) + len(zlib.compress(_steps(read.maps, 1)[2], 9)) * 4 // 3
-    assert limit is not None
     left_out: list[str] = []
     for name in sorted(sizes, key=lambda name: -sizes[name]):
         left_out.append(name)
-        if len(page) - sum(sizes[other] for other in left_out) > 1.02 * limit:
+        if length - sum(sizes[other] for other in left_out) > 1.02 * limit:
             continue
-        smaller = _page(lesson, replace(forms[-1], without=frozenset(left_out)))
+        smaller = _page(lesson, replace(form, without=frozenset(left_out)))
         if len(smaller) <= limit:
             order = [other for other in sizes if other in left_out]
             return smaller, order
-    least = len(_page(lesson, replace(forms[-1], without=frozenset(sizes))))
+    least = len(_page(lesson, replace(form, without=frozenset(sizes))))
     counts = f"{len(lesson.pictures)} × {len(sizes)} × {len(lesson.pictures[0].answers)}"
     raise ValueError(
         f"max_bytes: {counts} pictures, layers and classes take {least} bytes without any activation map, and the "
@@ -292,11 +299,7 @@ def _target_data(
                 "contribution": None if np.array_equal(product, own) else pack.put(own.tobytes()),
                 "cam": {**array, "data": pack.put(array["data"])},
                 "coverage": positive.coverage,
-                "words": {
-                    evidence: _words_about(scenes[name, evidence], picture, {side for _, side in scenes})
-                    for evidence in EVIDENCE
-                    if (name, evidence) in scenes and scenes[name, evidence].diagnosis is not None
-                },
+                "words": _words_about(scenes, name, picture),
                 **_against(scenes, name, form, pack),
             }
         )
@@ -343,18 +346,29 @@ def _shown(scene: Scene) -> NDArray[Any]:
     return np.maximum(scene.cam, 0) if scene.evidence == "counterfactual" else scene.cam
 
 
-def _words_about(scene: Scene, picture: Picture, sides: Set[str]) -> dict[str, Any]:
-    """What is said about a map, and what helps, as far as the page can do it."""
-    cures = []
-    for cure in scene.cures:
-        changes = dict(cure.changes)
-        if changes.get("layer", "") is None:
-            changes["layer"] = picture.default
-        can = changes.get("evidence", "positive") in sides and changes.get("layer", "") is not None
-        if can and set(changes) <= {"evidence", "layer"}:
-            cures.append({"id": cure.id, "label": cure.label, "changes": changes})
-    assert scene.diagnosis is not None
-    return {"diagnosis": wire.shorten(scene.diagnosis, 600), "cures": cures}
+def _words_about(
+    scenes: Mapping[tuple[str, str], Scene], name: str, picture: Picture
+) -> dict[str, dict[str, Any]]:
+    """What is said about the maps of a layer, and what helps: {evidence: {"diagnosis", "cures"}}."""
+    sides = {side for _, side in scenes}
+    words = {}
+    for evidence in EVIDENCE:
+        scene = scenes.get((name, evidence))
+        if scene is not None and scene.diagnosis is not None:
+            cures = [can for cure in scene.cures if (can := _cure(cure, picture, sides)) is not None]
+            words[evidence] = {"diagnosis": wire.shorten(scene.diagnosis, 600), "cures": cures}
+    return words
+
+
+def _cure(cure: Cure, picture: Picture, sides: Set[str]) -> dict[str, Any] | None:
+    """What helps, {"id", "label", "changes"}; None where the page cannot do it."""
+    changes = dict(cure.changes)
+    if changes.get("layer", "") is None:
+        changes["layer"] = picture.default
+    can = changes.get("evidence", "positive") in sides and changes.get("layer", "") is not None
+    if not can or not set(changes) <= {"evidence", "layer"}:
+        return None
+    return {"id": cure.id, "label": cure.label, "changes": changes}
 
 
 # -- the page ----------------------------------------------------------------------------------------------------

@@ -320,6 +320,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.handout_page": (
         "__init__",
         "explanation",
+        "widget.cures",
         "widget.scene",
         "widget.strip",
         "widget.view.__init__",
