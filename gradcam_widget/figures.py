@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gradcam_widget import render
 from gradcam_widget.captions import aligned, number
 from gradcam_widget.localise import Box
-from gradcam_widget.paper import MUTED, Bitmap, Block, Paper, Place, Sheet, Style
+from gradcam_widget.paper import MUTED, Bitmap, Block, Paper, Place, Sheet, Style, Tile
 from gradcam_widget.plate import Pane, Plate, plate_of
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _image_size(plate: Plate, pane: Pane) -> tuple[int, int]:
 def _draw_pane(sheet: Paper, plate: Plate, pane: Pane, place: Place, box: Box | None) -> None:
     rows, columns = _image_size(plate, pane)
     image = pane.pixels if pane.pixels is not None else _blend(plate.picture, pane, plate.opacity, sheet.fine)
-    sheet.image(place, image, (columns, rows), "picture", box=box)
+    sheet.image(Tile(place, image, (columns, rows), "picture", box))
 
 
 def _blend(picture: NDArray[np.uint8] | None, pane: Pane, opacity: float, fine: int) -> NDArray[np.uint8]:
@@ -260,7 +260,8 @@ def _draw_scale(sheet: Paper, pane: Pane, place: Place, *, flat: bool = False) -
         steps = (steps + 1) / 2
     ramp = render.colour(steps, pane.colormap)
     # The end of grey is as white as the paper.
-    sheet.image(place, ramp[None] if flat else ramp[::-1, None], (1, 1), "scale", framed=pane.colormap == "gray")
+    image = ramp[None] if flat else ramp[::-1, None]
+    sheet.image(Tile(place, image, (1, 1), "scale", framed=pane.colormap == "gray"))
     low = number(-pane.limit, short=True) if pane.signed else "0"
     high = number(pane.limit, short=True)
     upper, lower = pane.ends

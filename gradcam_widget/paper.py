@@ -18,7 +18,7 @@ from gradcam_widget.localise import Box
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INK", "MUTED", "Bitmap", "Block", "Paper", "Place", "Sheet", "Style"]
+__all__ = ["INK", "MUTED", "Bitmap", "Block", "Paper", "Place", "Sheet", "Style", "Tile"]
 
 INK, MUTED = "#1d2330", "#667085"
 _EDGE = "#98a2b3"
@@ -74,6 +74,27 @@ class Block:
         return self.leading * len(self.lines)
 
 
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """An image, and the place that it fills.
+
+    Attributes:
+        place: where.
+        image: uint8 (H, W, 3).
+        size: its (width, height) in the unit of the box.
+        label: "picture", or "scale" for a colour bar.
+        box: (left, top, right, bottom), drawn on it.
+        framed: whether there is a thin frame around it.
+    """
+
+    place: Place
+    image: NDArray[np.uint8]
+    size: tuple[int, int]
+    label: Literal["picture", "scale"]
+    box: Box | None = None
+    framed: bool = False
+
+
 class Paper(ABC):
     """Something on which things are placed in inches from its upper left corner.
 
@@ -84,26 +105,8 @@ class Paper(ABC):
     fine: int
 
     @abstractmethod
-    def image(
-        self,
-        place: Place,
-        image: NDArray[np.uint8],
-        size: tuple[int, int],
-        label: str,
-        *,
-        box: Box | None = None,
-        framed: bool = False,
-    ) -> None:
-        """An image that fills its place.
-
-        Args:
-            place: where.
-            image: uint8 (H, W, 3).
-            size: its (width, height) in the unit of the box.
-            label: "picture", or "scale" for a colour bar.
-            box: (left, top, right, bottom), drawn on it.
-            framed: whether there is a thin frame around it.
-        """
+    def image(self, tile: Tile) -> None:
+        """An image that fills its place."""
 
     @abstractmethod
     def wash(self, place: Place) -> None:
@@ -138,29 +141,20 @@ class Sheet(Paper):
         self.figure.set_layout_engine("none")
         FigureCanvasAgg(self.figure)
 
-    def image(
-        self,
-        place: Place,
-        image: NDArray[np.uint8],
-        size: tuple[int, int],
-        label: str,
-        *,
-        box: Box | None = None,
-        framed: bool = False,
-    ) -> None:
+    def image(self, tile: Tile) -> None:
         """On axes whose unit is that of ``size``."""
         from matplotlib.patches import Rectangle
 
-        columns, rows = size
-        axes = self.axes(place, label)
-        smooth = "bilinear" if label == "scale" else "antialiased"
+        columns, rows = tile.size
+        axes = self.axes(tile.place, tile.label)
+        smooth = "bilinear" if tile.label == "scale" else "antialiased"
         extent = (0, columns, rows, 0)
-        axes.imshow(image, extent=extent, aspect="auto", interpolation=smooth, origin="upper")
+        axes.imshow(tile.image, extent=extent, aspect="auto", interpolation=smooth, origin="upper")
         axes.set(xlim=(0, columns), ylim=(rows, 0))
-        if framed:
+        if tile.framed:
             axes.spines[:].set(visible=True, color=_EDGE, linewidth=0.5)
-        if box is not None:
-            left, top, right, bottom = box
+        if tile.box is not None:
+            left, top, right, bottom = tile.box
             for colour, thickness in (("white", 2.2), (INK, 1.0)):
                 outline = Rectangle(
                     (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=thickness
@@ -244,29 +238,21 @@ class Bitmap(Paper):
         self._image.save(buffer, "PNG")
         return buffer.getvalue()
 
-    def image(
-        self,
-        place: Place,
-        image: NDArray[np.uint8],
-        size: tuple[int, int],
-        label: str,
-        *,
-        box: Box | None = None,
-        framed: bool = False,
-    ) -> None:
+    def image(self, tile: Tile) -> None:
         """Enlarged or made smaller to whole pixels."""
         from PIL import Image
 
-        left, top, right, bottom = self._pixels(place)
+        left, top, right, bottom = self._pixels(tile.place)
         across, down = max(1, right - left), max(1, bottom - top)
-        fitted = Image.fromarray(np.ascontiguousarray(image)).resize((across, down), Image.Resampling.BILINEAR)
+        image = Image.fromarray(np.ascontiguousarray(tile.image))
+        fitted = image.resize((across, down), Image.Resampling.BILINEAR)
         self._image.paste(fitted, (left, top))
-        if framed:
+        if tile.framed:
             self._draw.rectangle((left, top, right - 1, bottom - 1), outline=_EDGE)
-        if box is not None:
-            columns, rows = size
-            x0, x1 = (left + round(at / columns * across) for at in (box[0], box[2]))
-            y0, y1 = (top + round(at / rows * down) for at in (box[1], box[3]))
+        if tile.box is not None:
+            columns, rows = tile.size
+            x0, x1 = (left + round(at / columns * across) for at in (tile.box[0], tile.box[2]))
+            y0, y1 = (top + round(at / rows * down) for at in (tile.box[1], tile.box[3]))
             self._draw.rectangle((x0 - 1, y0 - 1, x1, y1), outline="white", width=3)
             self._draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=INK)
 
