@@ -1,5 +1,6 @@
 /** The controls beside the view that lead to scenes: where one is kept, it needs no kernel, and they follow it. */
 
+const STEERED = ["layer", "previous", "next", "target"]; // the controls, by their names in the trait `controls`
 const steered = new WeakMap(); // control -> what may take the place of telling the kernel, one for each view
 
 /** Lets `take()` do what a control would tell the kernel by `method`; where it does not, the kernel is told. */
@@ -15,16 +16,17 @@ function steer(control, method, take, signal) {
 }
 
 /**
- * The lists of layers and classes, and the two arrows. `goTo({layer, target})`: shows a kept scene, whether there is one;
- * `classOf(label)`: index of a class that is kept; `flush()`: tells the kernel what
- * it has not been told; `taken()`: called when the kernel need not be asked.
+ * Lets the lists of layers and classes, and the two arrows, go to kept scenes.
+ *
+ * `goTo({layer, target})`: shows a kept scene; whether there is one. `classOf(label)`: index of a class that is kept.
+ * `flush()`: tells the kernel what it has not been told. `taken()`: called when the kernel need not be asked.
  */
 async function followScenes(model, signal, { goTo, classOf, flush, taken }) {
   const manager = model.widget_manager;
-  const named = model.get("controls") ?? {};
+  const named = model.get("controls");
+  if (!manager || !STEERED.every((name) => named?.[name])) return { show() {} };
   const controlOf = (name) => manager.get_model(named[name].replace("IPY_MODEL_", ""));
-  if (!manager || !["layer", "previous", "next", "target"].every((name) => named[name])) return { show() {} };
-  const [layer, previous, next, target] = await Promise.all(["layer", "previous", "next", "target"].map(controlOf));
+  const [layer, previous, next, target] = await Promise.all(STEERED.map(controlOf));
   if (signal.aborted || ![layer, previous, next, target].every(Boolean)) return { show() {} };
 
   const labels = () => layer.get("_options_labels") ?? [];
