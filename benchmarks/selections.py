@@ -300,6 +300,10 @@ TRIED = (
     "of the weights with the channels last, in batches of four: 1.2 times (resnet18), 1.3 (mobilenet_v3_large) "
     "and 1.6 (efficientnet_b0) as fast as the model as it is (processor time, one thread). Packing the weights "
     "beforehand gained no more.",
+    "- Backward passes through a second graph, recorded with the batch norms folded in and the channels last (all "
+    "gradients agree to 1e-3): to the first convolution 1.02 times as fast (resnet18), 1.09 (densenet121), 1.13 "
+    "(resnet50), 1.20 (efficientnet_b0) and 1.30 (mobilenet_v3_large), for one more forward pass of each picture.",
+    "- Less work around the passes of Score-CAM: nine tenths of its time are its convolutions.",
     "- bfloat16, 1.7 times: the maps of middle layers are not those of float32 (rank correlation 0.31).",
     "- Mean gradients at batch norms from the gradient of the bias, which autograd computes anyway: 1 to 4 % of a "
     "pass, but the last bits of a weight then depended on what was asked before. Those before a batch norm from "

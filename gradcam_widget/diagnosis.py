@@ -28,7 +28,7 @@ class Diagnosis:
 
 def diagnose(
     signed_cam: Tensor,
-    gradients: Callable[[], Tensor | None],
+    is_felt: Callable[[], bool | None],
     target: str,
     dtype: torch.dtype,
     *,
@@ -39,8 +39,8 @@ def diagnose(
 
     Args:
         signed_cam: (*grid) the map before the ReLU.
-        gradients: gives those of the target at the layer, any shape, or None for methods without; asked only for
-            a map without positive values.
+        is_felt: tells whether the target's gradient at the layer is other than zero anywhere, None for methods
+            without one; asked only for a map without positive values.
         target: how the target is called.
         dtype: of the model.
         saturated: whether the target is a probability so near to 0 or 1 that it has hardly any gradient.
@@ -58,8 +58,7 @@ def diagnose(
             "The terms of the channels cancel out at this layer, as they do where a normalisation over the "
             "channels reads it, so the map is rounding. Choose the layer after it, or GradCAM.",
         )
-    influence = gradients() if highest <= 0 else None
-    if influence is not None and not bool(influence.any()):
+    if highest <= 0 and is_felt() is False:
         zero = f"The gradient of {target} is zero everywhere at this layer"
         if saturated:
             return Diagnosis("saturated", f"{zero}: the probability is saturated. Explain the logit instead.")

@@ -700,8 +700,8 @@ class GradCAM:
             if latest is not None and latest.state.holds():
                 return self._latest.number, latest
         inputs = as_inputs(image, self.transform, self._spatial)
-        for key, kept in self._cache.roots():
-            if is_trace_of(kept, inputs):
+        for key, kept in sorted(self._cache.roots(), key=lambda root: root[0] != self.trace_number):
+            if is_trace_of(kept, inputs):  # the one that answered last is asked first: comparing takes time
                 self._cache.get(key)
                 self._latest = LastPicture(image, key)
                 return key, kept
@@ -727,7 +727,9 @@ class GradCAM:
         return Replays(CudaRecorder(device), self._cache) if device.type == "cuda" else None
 
     def _target(self, target: Target | None, trace: Trace) -> Target:
-        return settle_target(target, trace.scores, self.class_names)
+        # Where there are classes: on a GPU, a look at the scores would wait for it each time.
+        scores = trace.scores if trace.scores.ndim > 1 else trace.scores_on_cpu
+        return settle_target(target, scores, self.class_names)
 
     def _check_layer(self, layer: object) -> str | nn.Module | None:
         return layer if isinstance(layer, str) and layer in self._known_names() else check_layer(layer, self.model)
@@ -760,8 +762,7 @@ class GradCAM:
         for record in reversed(trace.records):
             if math.prod(record.shape[1:]) < 2 or is_side_head(trace, record):
                 continue
-            influence = self._maps.influence(key, trace, target, record)
-            if influence is not None and bool(influence.any()):
+            if self._gradients.is_felt(key, trace, target, record):
                 grid = " × ".join(map(str, record.shape[1:]))
                 why = f"the last feature map with more than one cell ({grid})"
                 if skipped:

@@ -49,6 +49,7 @@ class _Known:
         gradients: by record index; None where no path leads to the target.
         means: the mean gradients that have been asked for, by record index.
         sums: what passes have left of the others: the sums over the cells.
+        felt: what `Gradients.is_felt` has found, by record index.
         taken: bits of the records whose gradient is known.
         begun: bits of those from which a pass can go on, because it is not None.
         summed: bits of those whose mean is known, or their sum.
@@ -56,12 +57,24 @@ class _Known:
         bytes: of all of it.
     """
 
-    __slots__ = ("_storages", "begun", "by_slopes", "bytes", "gradients", "means", "summed", "sums", "taken")
+    __slots__ = (
+        "_storages",
+        "begun",
+        "by_slopes",
+        "bytes",
+        "felt",
+        "gradients",
+        "means",
+        "summed",
+        "sums",
+        "taken",
+    )
 
     def __init__(self) -> None:
         self.gradients: dict[int, Tensor | None] = {}
         self.means: dict[int, Tensor | None] = {}
         self.sums: dict[int, Tensor] = {}
+        self.felt: dict[int, bool | None] = {}
         self.taken = self.begun = self.summed = 0
         self.by_slopes = False
         self.bytes = 0
@@ -159,6 +172,23 @@ class Gradients:
         if changed or missing:
             self._keep(place, known)
         return known.means
+
+    def is_felt(self, key: int, trace: Trace, target: Target, record: Record) -> bool | None:
+        """Whether a target's gradient at a record is other than zero anywhere; None where no path leads there.
+        It is looked at once, because each look at a value of a GPU waits for all that it has to do.
+        """
+        place = (key, "gradients", target)
+        known: _Known | None = self._cache.get(place)
+        if known is not None and record.index in known.felt:
+            return known.felt[record.index]
+        mean = self.means(key, trace, target, [record])[record.index]
+        felt = None if mean is None else bool(mean.any())
+        if felt is False:
+            gradient = self(key, trace, target, [record])[record.index]  # it may cancel out in each channel
+            felt = None if gradient is None else bool(record.maps(gradient).any())
+        if (kept := self._cache.peek(place)) is not None:
+            kept.felt[record.index] = felt
+        return felt
 
     def _take(self, key: int, trace: Trace, target: Target, records: Sequence[Record], known: _Known) -> bool:
         """Take the gradients that are missing at some records; whether that took a pass."""
@@ -328,10 +358,15 @@ _MOST = 32
 _CACHED = 2**26
 """Bytes of gradients of a batch: on a processor larger ones were not faster than a loop, smaller ones were (1.1 to
 1.3 times at 14 x 14 cells, up to 1.7 times at 7 x 7)."""
+_LEAST = 6
+"""Targets of a batch: on a processor, those into which fewer fit were as fast as a loop (0.85 to 1.06 times)."""
 
 _Waiting = tuple[Target, _Known]
 
 
 def _batch_size(records: Sequence[Record], budget: int) -> int:
-    most = budget // 8 if records[0].output.is_cuda else min(_CACHED, budget // 8)
-    return max(1, min(_MOST, most // max(1, sum(record.output.nbytes for record in records))))
+    size = sum(record.output.nbytes for record in records)
+    if records[0].output.is_cuda:
+        return max(1, min(_MOST, budget // 8 // max(1, size)))
+    fitting = min(_MOST, min(_CACHED, budget // 8) // max(1, size))
+    return fitting if fitting >= _LEAST else 1

@@ -174,11 +174,10 @@ def receptive_field(tensor: Tensor, source: Tensor, seen: dict[Any, Field | None
 
 
 def _walk(node: Any, source: Tensor, seen: dict[Any, Field | None]) -> Field | None:
-    stack = [node]
+    stack = [] if node in seen else [(node, _parents(node))]
     while stack:
-        current = stack[-1]
-        parents = [parent for parent, _ in current.next_functions if parent is not None]
-        waiting = [parent for parent in parents if parent not in seen]
+        current, parents = stack[-1]
+        waiting = [(parent, _parents(parent)) for parent in parents if parent not in seen]
         if waiting:
             stack.extend(waiting)
             continue
@@ -186,6 +185,10 @@ def _walk(node: Any, source: Tensor, seen: dict[Any, Field | None]) -> Field | N
         if current not in seen:
             seen[current] = _step(current, [seen[parent] for parent in parents], source)
     return seen[node]
+
+
+def _parents(node: Any) -> list[Any]:
+    return [parent for parent, _ in node.next_functions if parent is not None]
 
 
 def _step(node: Any, parents: list[Field | None], source: Tensor) -> Field | None:
@@ -198,11 +201,7 @@ def _step(node: Any, parents: list[Field | None], source: Tensor) -> Field | Non
     known = [parent for parent in inside if parent is not None]
     if len(known) < len(inside):
         return None
-    field = Field(
-        tuple(map(min, zip(*(one.start for one in known), strict=True))),
-        tuple(map(max, zip(*(one.stop for one in known), strict=True))),
-        tuple(map(max, zip(*(one.stride for one in known), strict=True))),
-    )
+    field = known[0] if len(known) == 1 else _around(known)
     window = _window(node, name, spatial)
     if window is not None:
         return None if min(map(len, window)) < spatial else _widened(field, window, spatial)
@@ -223,6 +222,15 @@ def _step(node: Any, parents: list[Field | None], source: Tensor) -> Field | Non
     if name.startswith(_LOCAL) or name == "NativeLayerNormBackward0":
         return field
     return None
+
+
+def _around(fields: Sequence[Field]) -> Field:
+    """What is seen by all of some fields together."""
+    return Field(
+        tuple(map(min, zip(*(one.start for one in fields), strict=True))),
+        tuple(map(max, zip(*(one.stop for one in fields), strict=True))),
+        tuple(map(max, zip(*(one.stride for one in fields), strict=True))),
+    )
 
 
 def _widened(field: Field, window: tuple[Sequence[int], ...], spatial: int) -> Field:

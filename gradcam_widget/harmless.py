@@ -58,6 +58,7 @@ class ModelState:
         self._alike = itemgetter(*alike) if len(alike) > 1 else None
         self._hooked = [place for place in hooks if place]
         self._hook_names = list(map(tuple, self._hooked))
+        # A batch norm's count of batches among them: new running statistics leave no trace but that one.
         tensors = [value for value in self._held if isinstance(value, Tensor)]
         versioned = [tensor for tensor in tensors if not tensor.is_inference()]
         self.of_inference = len(versioned) < len(tensors)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from gradcam_widget.cache import Cache
@@ -26,7 +28,7 @@ from gradcam_widget.targets import (
 from gradcam_widget.trace import Record, Trace
 from gradcam_widget.tracer import Tracer
 
-__all__ = ["Map", "Maps"]
+__all__ = ["Map", "Maps", "in_one_copy"]
 
 
 @dataclass(frozen=True)
@@ -99,21 +101,21 @@ class Maps:
         else:
             alpha, signed, *guided = self._average(trace, target, record, method, smooth, progress)
 
-        def influence() -> Tensor | None:
-            return self.influence(key, trace, target, record) if method.needs_gradient else None
+        def is_felt() -> bool | None:
+            return self._gradients.is_felt(key, trace, target, record) if method.needs_gradient else None
 
         with plain_arithmetic(signed):
-            alpha, signed = alpha.cpu(), signed.cpu()
+            alpha, signed, *guided = _on_cpu(alpha, signed, *guided)
             score, probability = self._score(key, trace, target)
             return Map(
                 alpha=alpha,
                 signed_cam=signed,
-                guided=guided[0].cpu() if guided else None,
+                guided=guided[0] if guided else None,
                 score=score,
                 probability=probability,
                 diagnosis=diagnose(
                     signed,
-                    influence,
+                    is_felt,
                     name_target(target),
                     record.output.dtype,
                     saturated=_is_saturated(target, score),
@@ -185,13 +187,17 @@ class Maps:
             report(progress, done, smooth.passes)
         return tuple(total / smooth.passes for total in sums)
 
-    def influence(self, key: int, trace: Trace, target: Target, record: Record) -> Tensor | None:
-        """What tells whether a record's gradient is zero everywhere; None where no path leads to the target."""
-        mean = self._gradients.means(key, trace, target, [record])[record.index]
-        if mean is None or bool(mean.any()):
-            return mean
-        gradient = self._gradients(key, trace, target, [record])[record.index]  # it may cancel out in each channel
-        return None if gradient is None else record.maps(gradient)
+
+def _on_cpu(*tensors: Tensor) -> list[Tensor]:
+    """Tensors of one dtype and device on the CPU: from a GPU in one copy, because each waits for the GPU."""
+    return list(tensors) if tensors[0].device.type == "cpu" else in_one_copy(tensors)
+
+
+def in_one_copy(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same tensors on the CPU, as views of one."""
+    together = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+    parts = torch.split(together, [tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 _SATURATED = 1e-4  # of the logit's gradient that a probability keeps
@@ -209,4 +215,4 @@ def _is_saturated(target: Target, score: float) -> bool:
 def _cancels(evidence: Evidence) -> bool:
     """Whether sum_k g^k A^k is nothing but rounding beside its terms."""
     terms = evidence.gradients() * evidence.activations()
-    return bool(terms.sum(0).abs().max() <= _ROUNDING * terms.abs().sum(0).max()) and bool(terms.any())
+    return bool((terms.sum(0).abs().max() <= _ROUNDING * terms.abs().sum(0).max()) & terms.any())

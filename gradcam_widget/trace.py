@@ -112,7 +112,6 @@ class Trace:
         self.routes: dict[Any, Any] = {}
         self._sink: _Sink | None = None
         self._cut_by: dict[int, tuple[int, ...]] = {}
-        self._fields: dict[Any, Any] = {}
         self._described: dict[int, Layer] = {}
 
     @cached_property
@@ -139,7 +138,7 @@ class Trace:
         """The public description of a record."""
         known = self._described.get(record.index)
         if known is None:
-            field = self._receptive_field(record)
+            field = self._receptive_fields[record.index]
             size = field and tuple(int(min(pair)) for pair in zip(field.size, self.picture, strict=True))
             known = Layer(record.name, record.kind, record.shape, size, record.call, field=field)
             self._described[record.index] = known
@@ -239,9 +238,12 @@ class Trace:
         }
         return sum(sizes.values())
 
-    def _receptive_field(self, record: Record) -> Field | None:
+    @cached_property
+    def _receptive_fields(self) -> list[Field | None]:
+        """Of all records, which is hardly more work than of the last one."""
+        seen: dict[Any, Field | None] = {}
         with self.backward():  # what a checkpoint saved is computed when it is looked at
-            return receptive_field(record.output, self.inputs[0], self._fields)
+            return [receptive_field(record.output, self.inputs[0], seen) for record in self.records]
 
 
 class _Sink:
