@@ -11,8 +11,8 @@ from typing import Any
 
 import chromium
 import pytest
-from pages import PATIENCE, Console, Messages, Notebook
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from pages import PATIENCE, Console, Explorer, Messages, Notebook, write_notebook
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 from servers import Server
 from view_page import next_frame, page_html
 
@@ -151,6 +151,35 @@ def lab(serve: Callable[[str], Server]) -> Server:
 def lab_page(page: Page, lab: Server) -> Callable[[str], Notebook]:
     """Open a notebook below the server's root in JupyterLab."""
     return lambda name: Notebook(page, lab, name).open()
+
+
+@pytest.fixture
+def open_explorer(
+    request: pytest.FixtureRequest,
+    lab: Server,
+    lab_page: Callable[[str], Notebook],
+    page: Page,
+    console: Console,
+    messages: Messages,
+) -> Iterator[Callable[..., tuple[Notebook, Explorer]]]:
+    """Run cells in JupyterLab, one of which shows an explorer of the demo model, and wait for what it shows first.
+
+    Its messages are kept from the beginning. Neither the cells nor, to the end of the test, the page may report an
+    error.
+    """
+
+    def start(*cells: str, layer: str = "_swish:2") -> tuple[Notebook, Explorer]:
+        name = f"{request.path.stem}.ipynb"
+        write_notebook(lab.root / name, *cells)
+        notebook = lab_page(name).run_all()
+        assert notebook.errors() == []
+        explorer = Explorer(page)
+        explorer.wait("Egyptian cat", layer, "chelsea")
+        expect(page.locator(".gcw-layer").first).to_be_visible(timeout=PATIENCE)
+        return notebook, explorer
+
+    yield start
+    assert console.errors() == []
 
 
 @pytest.fixture

@@ -267,6 +267,16 @@ def pixels(canvas: Locator) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return np.asarray(image.convert("RGBA"))
 
 
+def show(**arguments: object) -> str:
+    """The source of a cell that shows an explorer ``w`` of the demo model and the sample pictures."""
+    given = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    return f"""from gradcam_widget import GradCAMWidget
+from gradcam_widget.models import demo_model, sample_images
+
+w = GradCAMWidget(demo_model(), sample_images(){given})
+w"""
+
+
 def write_notebook(path: Path, *cells: str) -> None:
     """A notebook with these code cells."""
     import nbformat

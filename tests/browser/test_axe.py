@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from axe import violations
-from pages import STARTING, Explorer, Notebook, write_notebook
+from pages import STARTING, Explorer, Notebook, show, write_notebook
 from playwright.sync_api import expect
 from view_page import (
     ALPHA,
@@ -81,11 +81,7 @@ def test_the_check_finds_what_is_wrong(view_open):
     assert [line.split(":")[0] for line in found] == ["critical button-name", "serious color-contrast"]
 
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
+SHOW = show()
 PAD = SHOW[:-1] + "pad = w.paint(); pad"
 
 

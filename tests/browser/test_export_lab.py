@@ -8,14 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from pages import PATIENCE, Explorer, Messages, write_notebook
+from pages import PATIENCE, Explorer, Messages, show, write_notebook
 from PIL import Image
 from playwright.sync_api import expect
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-w = GradCAMWidget(demo_model(), sample_images(), layer="_conv_head")
-w"""
+SHOW = show(layer="_conv_head")
 
 
 def test_the_buttons_save_files_and_copy_code(lab, lab_page, page, context, console):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import re
 
-from pages import PATIENCE, Explorer, write_notebook
+from pages import PATIENCE, Explorer, show, write_notebook
 from playwright.sync_api import expect
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-w = GradCAMWidget(demo_model(), sample_images(), layer="_conv_head")
-w"""
+SHOW = show(layer="_conv_head")
 STATE = "application/vnd.jupyter.widget-state+json"
 SAVE_STATE = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
 

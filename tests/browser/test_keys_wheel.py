@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from pages import Explorer, Notebook, write_notebook
+from pages import Explorer, Notebook, show, write_notebook
 from playwright.sync_api import expect
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
+SHOW = show()
 TALL = """from IPython.display import HTML
 HTML('<div style="height: 3000px">tall</div>')"""
 SCROLLER = """() => { for (let at = document.querySelector('.gradcam-widget'); at; at = at.parentElement) {

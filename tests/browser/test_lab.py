@@ -13,15 +13,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from pages import Explorer, Notebook, pixels, write_notebook
+from pages import Explorer, pixels, show
 from PIL import Image
 from playwright.sync_api import expect
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
+CELLS = (show(), "import os", "os.getpid()")
 
 
 class Reference:
@@ -62,22 +58,6 @@ class Reference:
         return np.abs(shown[..., :3] - self.drawn(*shown.shape[:2], opacity, colormap)).mean()
 
 
-@pytest.fixture
-def open_explorer(lab, lab_page, page, console, messages):
-    """The widget in a notebook of three cells, with the console watched to the end."""
-
-    def start() -> tuple[Notebook, Explorer]:
-        write_notebook(lab.root / "explorer.ipynb", SHOW, "import os", "os.getpid()")
-        notebook = lab_page("explorer.ipynb").run_all()
-        assert notebook.errors() == []
-        explorer = Explorer(page)
-        explorer.wait("Egyptian cat", "_swish:2", "chelsea")
-        return notebook, explorer
-
-    yield start
-    assert console.errors() == []
-
-
 def test_the_quickstart_runs_and_its_controls_change_pixels_and_bars(lab_page, page, console, demo, pictures):
     notebook = lab_page("01_quickstart.ipynb").run_all()
     assert notebook.errors() == []
@@ -111,7 +91,7 @@ def test_the_quickstart_runs_and_its_controls_change_pixels_and_bars(lab_page, p
 
 
 def test_a_layer_change_is_one_small_message_without_the_picture(open_explorer, messages):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     messages.clear()
     explorer.choose("Layer", "_conv_head ·")
     explorer.wait("Egyptian cat", "_conv_head")
@@ -122,7 +102,7 @@ def test_a_layer_change_is_one_small_message_without_the_picture(open_explorer, 
 
 
 def test_the_picture_control_changes_the_picture(open_explorer, messages, demo, pictures):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     explorer.choose("Layer", "_conv_head ·")
     explorer.wait("Egyptian cat", "_conv_head", "chelsea")
     messages.clear()
@@ -136,7 +116,7 @@ def test_the_picture_control_changes_the_picture(open_explorer, messages, demo, 
 
 
 def test_the_arrows_go_through_the_layers(open_explorer):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     explorer.choose("Layer", "_conv_head ·")
     explorer.wait("Egyptian cat", "_conv_head")
     explorer.control("Previous layer").click()
@@ -146,7 +126,7 @@ def test_the_arrows_go_through_the_layers(open_explorer):
 
 
 def test_clicking_a_prediction_explains_that_class(open_explorer, demo, pictures):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     explorer.choose("Layer", "_conv_head ·")
     explorer.wait("Egyptian cat", "_conv_head")
     explorer.root.get_by_role("button", name=re.compile("^tiger cat")).click()
@@ -156,7 +136,7 @@ def test_clicking_a_prediction_explains_that_class(open_explorer, demo, pictures
 
 
 def test_the_pointer_reads_the_cell_under_it(open_explorer, page, demo, pictures):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     explorer.choose("Layer", "_conv_head ·")
     explorer.wait("Egyptian cat", "_conv_head")
     reference = Reference(demo, pictures["chelsea"], "_conv_head", "Egyptian cat")
@@ -174,7 +154,7 @@ def test_the_pointer_reads_the_cell_under_it(open_explorer, page, demo, pictures
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="a process cannot be halted here")
 def test_opacity_and_colour_map_need_no_kernel(open_explorer, page, demo, pictures):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     explorer.choose("Layer", "_conv_head ·")
     explorer.wait("Egyptian cat", "_conv_head")
     reference = Reference(demo, pictures["chelsea"], "_conv_head", "Egyptian cat")
@@ -192,7 +172,7 @@ def test_opacity_and_colour_map_need_no_kernel(open_explorer, page, demo, pictur
 
 
 def test_no_key_pressed_in_the_widget_reaches_the_notebook(open_explorer, page):
-    notebook, explorer = open_explorer()
+    notebook, explorer = open_explorer(*CELLS)
     explorer.title.click()
     before = notebook.cells()
     assert before == (3, 0)  # the widget's own cell is the active one
@@ -229,7 +209,7 @@ def test_no_key_pressed_in_the_widget_reaches_the_notebook(open_explorer, page):
 def test_a_picture_can_be_uploaded_and_a_broken_file_is_an_error_in_words(
     open_explorer, page, tmp_path, demo, pictures
 ):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing of the kind")
     with page.expect_file_chooser() as chooser:
         explorer.control("Upload a picture").click()
@@ -254,7 +234,7 @@ def test_a_picture_can_be_uploaded_and_a_broken_file_is_an_error_in_words(
 
 
 def test_a_class_that_does_not_exist_is_said_and_the_next_one_works(open_explorer):
-    _, explorer = open_explorer()
+    _, explorer = open_explorer(*CELLS)
     explorer.type_class("Egyptian dog")
     expect(explorer.notice).to_contain_text("Egyptian dog")
     explorer.type_class("tabby")
@@ -263,7 +243,7 @@ def test_a_class_that_does_not_exist_is_said_and_the_next_one_works(open_explore
 
 
 def test_the_widget_follows_the_theme(open_explorer):
-    notebook, explorer = open_explorer()
+    notebook, explorer = open_explorer(*CELLS)
     colours = []
     for dark in (False, True):
         notebook.theme(dark)
@@ -274,6 +254,6 @@ def test_the_widget_follows_the_theme(open_explorer):
 
 
 def test_nothing_lies_over_the_notebook(open_explorer, page):
-    open_explorer()
+    open_explorer(*CELLS)
     page.wait_for_timeout(1500)  # JupyterLab asks its question about news a moment after the start
     expect(page.locator(".Toastify__toast")).to_have_count(0)

@@ -9,15 +9,9 @@ import signal
 import time
 
 import pytest
-from pages import PATIENCE, Explorer, pixels, write_notebook
+from pages import pixels, show
 from playwright.sync_api import expect
 
-SHOW = """import os
-from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
 SLOW = """import time
 began, quick = [], w.engine.explain
 
@@ -30,15 +24,8 @@ w.engine.explain = slow"""
 
 
 @pytest.fixture
-def opened(lab, lab_page, page, console, messages):
-    write_notebook(lab.root / "busy.ipynb", SHOW)
-    notebook = lab_page("busy.ipynb").run_all()
-    assert notebook.errors() == []
-    explorer = Explorer(page)
-    explorer.wait("Egyptian cat", "_swish:2", "chelsea")
-    expect(page.locator(".gcw-layer").first).to_be_visible(timeout=PATIENCE)
-    yield notebook, explorer
-    assert console.errors() == []
+def opened(open_explorer):
+    return open_explorer(show())
 
 
 @pytest.fixture
@@ -48,7 +35,7 @@ def halted(opened, messages):
         pytest.skip("a process cannot be halted here")
     notebook, explorer = opened
     explorer.wait_for_scenes_ahead(messages)
-    kernel = int(notebook.execute("print(os.getpid())"))
+    kernel = int(notebook.execute("import os; print(os.getpid())"))
     os.kill(kernel, signal.SIGSTOP)
     yield explorer, lambda: os.kill(kernel, signal.SIGCONT)
     os.kill(kernel, signal.SIGCONT)

@@ -12,16 +12,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from pages import PATIENCE, Explorer, pixels, write_notebook
+from pages import PATIENCE, pixels, show
 from PIL import Image
 from playwright.sync_api import expect
 from torch import nn
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images(), layer="_conv_head")
-w"""
 LAYER = "_conv_head"
 
 
@@ -90,14 +85,9 @@ class Reference:
 
 
 @pytest.fixture
-def opened(lab, lab_page, page, demo, pictures, console, messages):
-    write_notebook(lab.root / "channels.ipynb", SHOW)
-    notebook = lab_page("channels.ipynb").run_all()
-    assert notebook.errors() == []
-    explorer = Explorer(page)
-    explorer.wait("Egyptian cat", LAYER, "chelsea")
-    yield notebook, explorer, Reference(demo, pictures["chelsea"], "Egyptian cat")
-    assert console.errors() == []
+def opened(open_explorer, demo, pictures):
+    opened = open_explorer(show(layer=LAYER), layer=LAYER)
+    return *opened, Reference(demo, pictures["chelsea"], "Egyptian cat")
 
 
 def terms_of_bars(page: Any) -> dict[int, float]:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 
-from pages import PATIENCE, Explorer, write_notebook
+from pages import PATIENCE, Explorer, show, write_notebook
 from playwright.sync_api import expect
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
+SHOW = show()
 EXPECTED = """import json
 from gradcam_widget.evaluate import other_classes
 found = other_classes(w.engine, w.pictures["chelsea"], "Egyptian cat")

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pages import PATIENCE, Explorer, pixels, write_notebook
+from pages import PATIENCE, pixels, show
 from playwright.sync_api import expect
 from test_lab import Reference
-
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images(), layer="_conv_head", labels={"chelsea": "tabby"})
-w"""
 
 
 def drawn(cam, limit, seen, height, width, table):
@@ -31,13 +25,9 @@ def drawn(cam, limit, seen, height, width, table):
 
 
 def test_a_second_class_stands_beside_the_first_with_the_engine_s_numbers(
-    lab, lab_page, page, console, messages, demo, pictures
+    open_explorer, page, messages, demo, pictures
 ):
-    write_notebook(lab.root / "compare.ipynb", SHOW)
-    notebook = lab_page("compare.ipynb").run_all()
-    assert notebook.errors() == []
-    explorer = Explorer(page)
-    explorer.wait("Egyptian cat", "_conv_head", "chelsea")
+    _, explorer = open_explorer(show(layer="_conv_head", labels={"chelsea": "tabby"}), layer="_conv_head")
     messages.clear()
     field = explorer.control("Compare with")
     field.click()
@@ -91,4 +81,3 @@ def test_a_second_class_stands_beside_the_first_with_the_engine_s_numbers(
     page.get_by_role("button", name="Compare prediction with truth").click()
     expect(page.locator(".gcw-plate-second .gcw-platename")).to_have_text("tabby", timeout=PATIENCE)
     expect(field).to_have_value("tabby")
-    assert console.errors() == []

@@ -10,16 +10,10 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from pages import PATIENCE, Explorer, pixels, write_notebook
+from pages import PATIENCE, pixels, show
 from PIL import Image
 from playwright.sync_api import expect
 from test_lab import Reference
-
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images(), layer="_conv_head")
-w"""
 
 LAYER = "_blocks.14._project_conv"  # its map has both signs
 
@@ -51,15 +45,8 @@ class Signed(Reference):
 
 
 @pytest.fixture
-def opened(lab, lab_page, page, console, messages):
-    write_notebook(lab.root / "links.ipynb", SHOW)
-    notebook = lab_page("links.ipynb").run_all()
-    assert notebook.errors() == []
-    explorer = Explorer(page)
-    explorer.wait("Egyptian cat", "_conv_head", "chelsea")
-    expect(page.locator(".gcw-layer").first).to_be_visible(timeout=PATIENCE)
-    yield notebook, explorer
-    assert console.errors() == []
+def opened(open_explorer):
+    return open_explorer(show(layer="_conv_head"), layer="_conv_head")
 
 
 def at_rest(explorer, page, layer):

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pages import PATIENCE, Explorer, pixels, write_notebook
+from pages import PATIENCE, pixels, show
 from playwright.sync_api import expect
-
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images(), layer="_conv_head")
-w"""
 
 
 def guided_gradcam(model, picture, layer, label):
@@ -35,11 +29,8 @@ def guided_gradcam(model, picture, layer, label):
     return (at_pixels * heat)[0].detach().numpy()
 
 
-def test_guided_grad_cam_is_shown_pixel_by_pixel(lab, lab_page, page, console, messages, demo, pictures):
-    write_notebook(lab.root / "guided.ipynb", SHOW)
-    assert lab_page("guided.ipynb").run_all().errors() == []
-    explorer = Explorer(page)
-    explorer.wait("Egyptian cat", "_conv_head", "chelsea")
+def test_guided_grad_cam_is_shown_pixel_by_pixel(open_explorer, page, messages, demo, pictures):
+    _, explorer = open_explorer(show(layer="_conv_head"), layer="_conv_head")
     messages.clear()
     explorer.choose("Method", "GuidedGradCAM")
     canvas = page.locator("canvas.gcw-pixels")
@@ -65,4 +56,3 @@ def test_guided_grad_cam_is_shown_pixel_by_pixel(lab, lab_page, page, console, m
     explorer.control("Method").select_option(index=0)
     expect(canvas).to_be_hidden(timeout=PATIENCE)
     expect(explorer.picture).to_be_visible()
-    assert console.errors() == []

@@ -5,27 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from pages import PATIENCE, Explorer, pixels, write_notebook
-from playwright.sync_api import expect
-
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
+from pages import PATIENCE, Explorer, pixels, show
 
 
 @pytest.fixture
-def opened(lab, lab_page, page, console, messages):
-    write_notebook(lab.root / "rest.ipynb", SHOW)
-    notebook = lab_page("rest.ipynb").run_all()
-    assert notebook.errors() == []
-    explorer = Explorer(page)
-    explorer.wait("Egyptian cat", "_swish:2", "chelsea")
-    expect(page.locator(".gcw-layer").first).to_be_visible(timeout=PATIENCE)
+def opened(open_explorer, page):
+    notebook, explorer = open_explorer(show())
     page.wait_for_timeout(500)
-    yield notebook, explorer
-    assert console.errors() == []
+    return notebook, explorer
 
 
 def told(notebook, what, wanted):

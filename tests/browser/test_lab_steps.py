@@ -6,29 +6,17 @@ import json
 
 import numpy as np
 import pytest
-from pages import PATIENCE, Explorer, write_notebook
+from pages import PATIENCE, show
 from playwright.sync_api import expect
 
-SHOW = """import json
-from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
-NUMBERS = """e = w.explanation
+NUMBERS = """import json
+e = w.explanation
 print(json.dumps([e.layer.name, w.layer, w._class_of(w.target), e.alpha.tolist()]))"""
 
 
 @pytest.fixture
-def opened(lab, lab_page, page, console, messages):
-    write_notebook(lab.root / "steps.ipynb", SHOW)
-    notebook = lab_page("steps.ipynb").run_all()
-    assert notebook.errors() == []
-    explorer = Explorer(page)
-    explorer.wait("Egyptian cat", "_swish:2", "chelsea")
-    expect(page.locator(".gcw-layer").first).to_be_visible(timeout=PATIENCE)
-    yield notebook, explorer
-    assert console.errors() == []
+def opened(open_explorer):
+    return open_explorer(show())
 
 
 def agrees(notebook, explorer, layer, target="Egyptian cat"):

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from pages import PATIENCE, STARTING, Console, Explorer, pixels, write_notebook
+from pages import PATIENCE, STARTING, Console, Explorer, pixels, show, write_notebook
 from playwright.sync_api import expect
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
+SHOW = show()
 
 
 def test_two_pages_of_one_notebook_agree_and_a_reload_keeps_everything(lab, lab_page, page, context, console):

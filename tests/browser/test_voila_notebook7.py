@@ -6,14 +6,10 @@ from pathlib import Path
 
 import everything
 import pytest
-from pages import PATIENCE, STARTING, Explorer, Notebook, pixels, write_notebook
+from pages import PATIENCE, STARTING, Explorer, Notebook, pixels, show, write_notebook
 from playwright.sync_api import expect
 
-SHOW = """from gradcam_widget import GradCAMWidget
-from gradcam_widget.models import demo_model, sample_images
-
-w = GradCAMWidget(demo_model(), sample_images())
-w"""
+SHOW = show()
 
 
 WITH_PAD = SHOW.replace("sample_images())", 'sample_images(), panels=["heatmap", "alpha", "paint"])')
