@@ -7,7 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gradcam_widget.inputs import Preprocess
+
 CLASSES = 5
+PLAIN = Preprocess(4, 4, mean=(0, 0, 0), std=(1, 1, 1))  # values are pixels / 255
 
 
 def plain() -> nn.Sequential:
@@ -22,6 +25,13 @@ def plain() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(6, CLASSES),
     ).eval()
+
+
+class Gap(nn.Module):
+    """Global average pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
 
 
 class Head(nn.Module):

@@ -25,7 +25,7 @@ from gradcam_widget.methods import METHODS, Method, find_method
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import ClassLogit, Finer
 
-from .nets import CLASSES, build
+from .nets import CLASSES, Gap, build
 
 X = torch.rand(1, 3, 9, 10, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -34,11 +34,6 @@ Maps = list[Map]
 
 
 # -- networks, cut by hand ----------
-
-
-class Gap(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
 
 
 def pooled() -> nn.Sequential:

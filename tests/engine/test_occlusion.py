@@ -8,14 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from gradcam_widget.engine import GradCAM, Passes
-from gradcam_widget.inputs import Preprocess
 from gradcam_widget.occlusion import Occlusion, patches, rank_correlation
 from gradcam_widget.perturbation import Cancelled
 
-from .nets import build
+from .nets import PLAIN, build
 
 GREY = 128 / 255
-PLAIN = Preprocess(4, 4, mean=(0, 0, 0), std=(1, 1, 1))  # values are pixels / 255
 
 
 class Mean(nn.Module):

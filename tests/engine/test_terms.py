@@ -13,14 +13,9 @@ from gradcam_widget.methods import METHODS, Method
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import ClassProbability
 
-from .nets import build
+from .nets import Gap, build
 
 X = torch.rand(1, 3, 9, 10, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-
-
-class Gap(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
 
 
 class Small(nn.Module):
