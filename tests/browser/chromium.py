@@ -9,6 +9,15 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 ADVICE = (
     "Chromium was not found, and the browser tests need it. Install chromium or Google Chrome with the system's "
     "package manager (Debian: apt-get install chromium), or run `python -m playwright install chromium`, or set "

@@ -16,15 +16,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 from servers import Server
 from view_page import next_frame, page_html
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -69,7 +60,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
         if os.environ.get("CI", "").lower() in ("true", "1"):
             pytest.fail(chromium.ADVICE, pytrace=False)
         pytest.skip(chromium.ADVICE)
-    started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    started = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
     yield started
     started.close()
 

@@ -21,6 +21,9 @@ from servers import Server
 PATIENCE = 60_000
 STARTING = 240_000
 
+# run in a page of JupyterLab or Notebook 7
+RESTART = "() => { void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"
+
 
 class Notebook:
     """A notebook that is open in JupyterLab or Notebook 7.

@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, sync_playwright
 from servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 MARGIN = 5
 
 
@@ -25,7 +24,7 @@ def main(target: Path, width: int = 1120) -> None:
     """Write explorer-light.png and explorer-dark.png from JupyterLab and notebook7-dark.png into a folder."""
     target.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium.find(), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.FLAGS)
         take(browser, "lab", {target / "explorer-light.png": False, target / "explorer-dark.png": True}, width)
         take(browser, "notebook", {target / "notebook7-dark.png": True}, width)
         browser.close()

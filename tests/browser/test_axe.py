@@ -7,26 +7,12 @@ import pytest
 from axe import violations
 from pages import STARTING, Explorer, Notebook, show, write_notebook
 from playwright.sync_api import expect
-from view_page import (
-    ALPHA,
-    CAM,
-    CONTRIBUTION,
-    TABLES,
-    halt,
-    next_frame,
-    quarters,
-    receive,
-    scene,
-    small,
-    state,
-    strip,
-)
+from view_page import ALPHA, CAM, CONTRIBUTION, PASSES, halt, next_frame, receive, scene, small, strip
 
 CELLS = np.full((4, 3), 200, np.uint8)
 STRIP = strip({"stem": np.zeros((4, 3), np.uint8), "unknown": None, "conv_head": CELLS}, question=1)
-HERE = state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, question=1), TABLES, strip=STRIP)
+HERE = small(scene=scene(CAM, ALPHA, CONTRIBUTION, question=1), strip=STRIP)
 NO = {"title": "Out of memory", "message": "Choose a smaller picture.", "stale": False}
-PASSES = {"method": "ScoreCAM", "cost": "one forward pass per channel", "total": 1280, "done": None}
 EMPTY = scene(0 * CAM, ALPHA, CONTRIBUTION, revision=2, diagnosis="There is no positive evidence.", coverage=None)
 STATES = {
     "as it begins": {},

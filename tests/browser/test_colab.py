@@ -10,7 +10,7 @@ import colab
 import everything
 import hostile
 import pytest
-from pages import PATIENCE, STARTING, Explorer, Notebook, pixels, write_notebook
+from pages import PATIENCE, RESTART, STARTING, Explorer, Notebook, pixels, write_notebook
 from playwright.sync_api import expect
 
 BEGIN = """import google.colab.output  # which Colab's kernel has loaded when the first cell runs
@@ -27,7 +27,6 @@ def without_buffers(self, msg_type, data=None, metadata=None, buffers=None, **ke
 Comm._publish_msg = without_buffers"""
 CELLS = json.loads((Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb").read_text("utf-8"))["cells"]
 INSTALL, SHOW = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"][:2]
-RESTART = "() => { void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"
 VERSIONS = """import json
 from importlib.metadata import version
 print(json.dumps({name: version(name) for name in ["ipywidgets", "ipykernel", "ipython", "anywidget"]}))"""

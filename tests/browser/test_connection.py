@@ -7,7 +7,7 @@ import re
 import signal
 
 import pytest
-from pages import PATIENCE, STARTING, Explorer, Notebook, pixels, write_notebook
+from pages import PATIENCE, RESTART, STARTING, Explorer, Notebook, pixels, write_notebook
 from playwright.sync_api import expect
 
 SHOW = """import os, torch
@@ -19,7 +19,6 @@ torch.manual_seed(0)
 print("kernel", os.getpid())
 w = GradCAMWidget(resnet18().eval(), sample_images(), panels=["heatmap", "alpha", "predictions", "layers"])
 w"""
-RESTART = "() => { void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"
 SHUT_DOWN = "() => { void window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"
 LOST = "What you see stays; what needs the model does not answer."
 

@@ -162,7 +162,7 @@ def test_the_table_in_use_has_the_chosen_index_among_those_that_fit_the_map(view
 
 
 def test_counterfactual_evidence_is_said_wherever_the_class_is_named(view_open):
-    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, evidence="counterfactual"), TABLES))
+    page = view_open(small(scene=scene(CAM, ALPHA, CONTRIBUTION, evidence="counterfactual")))
     assert page.locator(".gcw-title").inner_text().replace("\n", "") == "αk against Egyptian cat at conv_head"
     label = page.locator(".gcw-picture").get_attribute("aria-label")
     assert label == "chelsea: Grad-CAM against Egyptian cat at conv_head"
@@ -173,7 +173,7 @@ def test_counterfactual_evidence_is_said_wherever_the_class_is_named(view_open):
 def test_an_empty_map_leaves_the_picture_alone_and_is_explained(view_open):
     said = "No positive evidence at this layer."
     empty = scene(np.zeros((4, 3)), ALPHA, CONTRIBUTION, diagnosis=said, coverage=None)
-    page = view_open(state(quarters(), empty, TABLES, opacity=1.0))
+    page = view_open(small(scene=empty, opacity=1.0))
     seen = pixels(page)
     assert seen[100, 100].tolist() == [200, 30, 60, 255]
     assert seen[400, 400].tolist() == [5, 10, 15, 255]
@@ -208,7 +208,7 @@ def test_the_bars_are_the_channels_largest_first_with_their_signs(view_open):
 
 def test_one_channel_is_singular(view_open):
     one = scene(CAM, ALPHA[:1], CONTRIBUTION[:1], coverage={"channels": 1, "of": 1, "share": 0.5})
-    page = view_open(state(quarters(), one, TABLES))
+    page = view_open(small(scene=one))
     assert page.locator(".gcw-coverage").inner_text() == "1 of 1 channel gives half of the positive evidence"
 
 
@@ -229,7 +229,7 @@ def test_the_bars_can_be_sorted(view_open, order, key):
 
 def test_the_overview_scrolls_the_bars_through_all_channels(view_open):
     alpha, contribution = many(2048)
-    page = view_open(state(quarters(), scene(CAM, alpha, contribution), TABLES))
+    page = view_open(small(scene=scene(CAM, alpha, contribution)))
     order = np.argsort(-np.abs(alpha)).tolist()
     count = len(bars(page))
     assert count == 18
@@ -265,7 +265,7 @@ def test_the_overview_scrolls_the_bars_through_all_channels(view_open):
 
 def test_the_keyboard_walks_the_bars_and_tells_their_facts(view_open):
     alpha, contribution = many(100)
-    page = view_open(state(quarters(), scene(CAM, alpha, contribution), TABLES))
+    page = view_open(small(scene=scene(CAM, alpha, contribution)))
     order = np.argsort(-np.abs(alpha)).tolist()
     page.locator(".gcw-bar").first.focus()
     for _ in range(20):
@@ -417,7 +417,7 @@ def test_the_probe_stays_on_its_cell_when_the_map_changes(view_open):
 
 @pytest.mark.parametrize("width", [1172, 480])
 def test_the_tip_does_not_cover_a_cell_as_large_as_the_picture(view_open, width):
-    page = view_open(state(quarters(), scene(np.array([[2.0]]), ALPHA, CONTRIBUTION), TABLES), width=width)
+    page = view_open(small(scene=scene(np.array([[2.0]]), ALPHA, CONTRIBUTION)), width=width)
     page.locator(".gcw-picture").hover()
     tip = page.locator(".gcw-tip").bounding_box()
     assert not overlap(page.locator(".gcw-probe").bounding_box(), tip)
@@ -501,7 +501,7 @@ def test_a_prediction_is_a_button_that_asks_for_its_class(view_open):
 
 def test_a_class_beyond_the_first_five_is_shown_with_its_probability(view_open):
     target = {"index": 504, "label": "coffee mug", "score": -3.0, "probability": 0.00001}
-    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, target=target), TABLES))
+    page = view_open(small(scene=scene(CAM, ALPHA, CONTRIBUTION, target=target)))
     assert page.locator("button.gcw-prediction[aria-pressed=true]").count() == 0
     assert page.locator(".gcw-explained").inner_text().split("\n") == ["coffee mug", "<0.001"]
 
@@ -686,7 +686,7 @@ def test_hostile_names_stay_text(view_open):
         method={"name": HOSTILE, "weights": HOSTILE},
         status={"device": HOSTILE, "note": HOSTILE, "milliseconds": 1.0, "passes": HOSTILE},
     )
-    sent = state(quarters(), bad, TABLES, notice={"title": HOSTILE, "message": HOSTILE, "stale": True})
+    sent = small(scene=bad, notice={"title": HOSTILE, "message": HOSTILE, "stale": True})
     sent["picture"]["name"] = HOSTILE
     page = view_open(sent)
     page.locator(".gcw-bar").first.hover()
@@ -888,7 +888,7 @@ def test_the_layout_fits_from_480_to_1600_pixels(view_open, width, columns):
     alpha, contribution = many(2048)
     long = "features.denseblock4.denselayer32.very_long_module_name.conv2"
     wide = scene(CAM, alpha, contribution, layer=long, label="black-and-tan coonhound, a dog of a long name")
-    page = view_open(state(quarters(), wide, TABLES), width=width, style="body { margin: 0; }")
+    page = view_open(small(scene=wide), width=width, style="body { margin: 0; }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     picture, title = page.locator(".gcw-picture").bounding_box(), page.locator(".gcw-title").bounding_box()
     beside = title["x"] >= picture["x"] + picture["width"]

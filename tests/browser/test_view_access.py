@@ -5,25 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from view_page import (
-    ALPHA,
-    CAM,
-    CONTRIBUTION,
-    TABLES,
-    many,
-    next_frame,
-    pixels,
-    quarters,
-    scene,
-    small,
-    state,
-    strip,
-)
+from view_page import ALPHA, CAM, CONTRIBUTION, PASSES, many, next_frame, pixels, scene, small, strip
 
 CELLS = np.full((4, 3), 200, np.uint8)
 STRIP = strip({"stem": CELLS, "blocks.0": CELLS, "conv_head": CELLS}, question=1)
-HERE = state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, question=1), TABLES, strip=STRIP)
-PASSES = {"method": "ScoreCAM", "cost": "one forward pass per channel", "total": 1280, "done": None}
+HERE = small(scene=scene(CAM, ALPHA, CONTRIBUTION, question=1), strip=STRIP)
 CONTROLS = """<div class="gradcam-controls"><button id="before">before</button></div>"""
 FOCUSED = """() => { const at = document.activeElement; return at.id || at.getAttribute('aria-label')
     || at.textContent.trim() || at.className; }"""
@@ -129,7 +115,7 @@ def test_nothing_is_cut_off_or_laid_over_at_any_width(view_open, width):
     seen = scene(
         CAM, alpha, contribution, layer=long, label="black-and-tan coonhound", diagnosis="A sentence. " * 8
     )
-    page = view_open(state(quarters(), seen, TABLES, strip=strip(cells)), width=width, style="body { margin: 0; }")
+    page = view_open(small(scene=seen, strip=strip(cells)), width=width, style="body { margin: 0; }")
     page.get_by_text("Bars as a table").click()
     next_frame(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from view_page import ALPHA, CONTRIBUTION, TABLES, quarters, receive, revision, scene, small, state
+from view_page import ALPHA, CONTRIBUTION, receive, revision, scene, small
 
 from gradcam_widget.localise import enlarge, find_box
 from gradcam_widget.widget import view, wire
@@ -21,7 +21,7 @@ BLOCK[3, 3] = 1.0
 
 
 def shown(**changes: Any) -> dict[str, Any]:
-    return state(quarters(), scene(BLOCK, ALPHA, CONTRIBUTION), TABLES, **changes)
+    return small(scene=scene(BLOCK, ALPHA, CONTRIBUTION), **changes)
 
 
 def frame(page: Any) -> tuple[float, ...]:

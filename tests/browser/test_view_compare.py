@@ -17,12 +17,10 @@ from view_page import (
     many,
     next_frame,
     pixels,
-    quarters,
     receive,
     revision,
     scene,
     small,
-    state,
     strip,
 )
 
@@ -52,7 +50,7 @@ def paired(evidence: str = "positive", *, alpha: Any = OTHER, cam: Any = SECOND,
 
 
 def compared(**changes: Any) -> dict[str, Any]:
-    return state(quarters(), paired(), TABLES, **changes)
+    return small(scene=paired(), **changes)
 
 
 def centre(cam: np.ndarray, row: int, col: int, seen: np.ndarray) -> tuple[int, int]:
@@ -92,7 +90,7 @@ def test_both_classes_share_one_scale_and_the_contrast_has_its_own(view_open, op
 
 
 def test_in_signed_evidence_one_value_has_one_colour_in_all_three(view_open):
-    signed = state(quarters(), paired("signed"), TABLES)
+    signed = small(scene=paired("signed"))
     page = view_open(signed)
     for selector, cam in (
         (".gcw-picture", CAM),
@@ -258,7 +256,7 @@ def test_the_kept_cell_stays_outlined_in_all_three(view_open):
 def test_the_three_pictures_fit_every_width(view_open, width):
     alpha, contribution = many(200)
     sent = paired(first=alpha, alpha=alpha[::-1].copy(), contribution=contribution)
-    page = view_open(state(quarters(), sent, TABLES), width=width)
+    page = view_open(small(scene=sent), width=width)
     next_frame(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = [box.bounding_box() for box in page.locator("canvas:is(.gcw-picture, .gcw-map)").all()]
@@ -303,7 +301,7 @@ def test_a_new_comparison_is_announced(view_open):
 
 
 def test_equal_maps_are_said_to_be_equal(view_open):
-    page = view_open(state(quarters(), paired(cam=CAM, alpha=ALPHA), TABLES))
+    page = view_open(small(scene=paired(cam=CAM, alpha=ALPHA)))
     expect(page.locator(".gcw-plate-contrast .gcw-caption")).to_have_text(
         "No difference: both maps are the same at this layer."
     )

@@ -10,20 +10,18 @@ from view_page import (
     ALPHA,
     CAM,
     CONTRIBUTION,
-    TABLES,
+    CORNER,
     answer,
     halt,
     next_frame,
     pixels,
-    quarters,
     scene,
-    state,
+    small,
     strip,
 )
 
-CORNER = np.array([[0, 0], [0, 255]], np.uint8)
 MAPS = {"stem": CORNER, "unknown": None, "conv_head": np.full((4, 3), 128, np.uint8)}
-HERE = state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, question=7), TABLES, strip=strip(MAPS, question=7))
+HERE = small(scene=scene(CAM, ALPHA, CONTRIBUTION, question=7), strip=strip(MAPS, question=7))
 CONTROLS = """<div class="gradcam-controls">
 <div class="gradcam-picture"><label>Picture<select><option>chelsea</option></select></label></div>
 <div class="gradcam-class"><label>Class<input type="text"></label></div>

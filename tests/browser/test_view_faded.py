@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from playwright.sync_api import expect
-from view_page import ALPHA, CAM, CONTRIBUTION, TABLES, quarters, scene, state, strip
+from view_page import ALPHA, CAM, CONTRIBUTION, scene, small, strip
 
 CELLS, BLANK = np.full((4, 3), 200, np.uint8), np.zeros((4, 3), np.uint8)
 FRAME = """(tile) => {
@@ -17,7 +17,7 @@ FRAME = """(tile) => {
 
 def test_the_frame_of_a_faded_layer_is_as_strong_as_any(view_open):
     layers = strip({"stem": CELLS, "blocks.0": BLANK, "conv_head": BLANK}, question=1)
-    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, question=1), TABLES, strip=layers))
+    page = view_open(small(scene=scene(CAM, ALPHA, CONTRIBUTION, question=1), strip=layers))
     chosen = page.locator('.gcw-layer[aria-selected="true"]')
     expect(chosen).to_have_class("gcw-layer gcw-faded")
     found = chosen.evaluate(FRAME)

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from axe import violations
 from playwright.sync_api import expect
-from view_page import ALPHA, CAM, CONTRIBUTION, pixels, receive, revision, scene, small, strip
+from view_page import ALPHA, CAM, CONTRIBUTION, CORNER, pixels, receive, revision, scene, small, strip
 
 TABBY = [(281, "tabby", 0.384), (285, "Egyptian cat", 0.2)]
 CONTROLS = """<div class="gradcam-controls">
 <div class="gradcam-layer"><label>Layer<select><option>conv_head · conv · 6 × 4 × 3</option>
 <option>stem · conv · 6 × 4 × 3</option></select></label></div>
 <div class="gradcam-class"><label>Class<input type="text" value="Egyptian cat · 0.38"></label></div></div>"""
-CORNER = np.array([[0, 0], [0, 255]], np.uint8)
 
 
 def other(number, **changes):

@@ -12,16 +12,13 @@ from view_page import (
     ALPHA,
     CAM,
     CONTRIBUTION,
-    TABLES,
     bars,
     many,
     next_frame,
-    quarters,
     receive,
     revision,
     scene,
     small,
-    state,
 )
 
 from gradcam_widget.widget import wire
@@ -302,7 +299,7 @@ def test_a_map_that_the_relu_cuts_off_says_so(view_open):
 @pytest.mark.parametrize("own", ["own", None])
 def test_other_methods_have_terms_of_their_own_or_none(view_open, own):
     method = {"name": "HiResCAM", "weights": "sum of gradient times activation", "terms": own}
-    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, method=method), TABLES))
+    page = view_open(small(scene=scene(CAM, ALPHA, CONTRIBUTION, method=method)))
     page.mouse.move(*over(page, 1, 1))
     next_frame(page)
     if own is None:
@@ -319,7 +316,7 @@ def test_other_methods_have_terms_of_their_own_or_none(view_open, own):
 def seeing(field: list[int] | None) -> dict[str, Any]:
     sent = scene(CAM, ALPHA, CONTRIBUTION)
     sent["layer"]["receptive_field"] = field
-    return state(quarters(), sent, TABLES)
+    return small(scene=sent)
 
 
 def test_the_receptive_field_of_the_cell_is_outlined_and_told(view_open):
@@ -370,7 +367,7 @@ def test_the_tip_covers_neither_the_cell_nor_what_it_sees(view_open):
 def test_with_2048_channels_the_bars_change_once_a_frame_and_keep_their_elements(view_open):
     alpha, contribution = many(2048)
     random = np.random.default_rng(2)
-    page = view_open(state(quarters(), scene(np.ones((7, 7)), alpha, contribution), TABLES))
+    page = view_open(small(scene=scene(np.ones((7, 7)), alpha, contribution)))
     page.mouse.move(*over(page, 0, 0, np.ones((7, 7))))
     next_frame(page)
     found = random.normal(size=(49, 2048))

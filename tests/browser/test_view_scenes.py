@@ -8,18 +8,22 @@ from playwright.sync_api import expect
 from view_page import (
     ALPHA,
     CAM,
-    TABLES,
+    CORNER,
     answer,
     bars,
     halt,
+    label,
     next_frame,
     pixels,
     quarters,
     receive,
     revision,
     scene,
+    sent,
+    small,
     state,
     strip,
+    tile,
     wire,
 )
 
@@ -28,7 +32,6 @@ from gradcam_widget.widget.ahead import scenes_message
 from gradcam_widget.widget.scene import Pair, Scene
 
 NAMES = ("stem", "blocks.0", "conv_head")
-CELLS = np.array([[0, 0], [0, 255]], np.uint8)
 # In each layer another channel is the first, and another cell is hot.
 WEIGHTS = {
     "stem": np.array([0.5, 0.25, -0.125]),
@@ -66,13 +69,13 @@ def kept(layer="conv_head", target=285, number=1, *, ground=9, **changes):
 
 
 def strip_of(target=285, ground=9):
-    return strip(dict.fromkeys(NAMES, CELLS), question=1000 * ground + target)
+    return strip(dict.fromkeys(NAMES, CORNER), question=1000 * ground + target)
 
 
 @pytest.fixture
 def opened(view_open):
     """A view that has been shown all three layers of the cat, and the last one of the tiger cat."""
-    page = view_open(state(quarters(), kept("stem"), TABLES, strip=strip_of()))
+    page = view_open(small(scene=kept("stem"), strip=strip_of()))
     revision(page, 1)
     for number, (layer, target) in enumerate([("blocks.0", 285), ("conv_head", 282), ("conv_head", 285)], 2):
         receive(page, scene=kept(layer, target, number))
@@ -81,18 +84,6 @@ def opened(view_open):
     halt(page)
     page.evaluate("model.sent = []")
     return page
-
-
-def tile(page, name):
-    return page.locator(f'.gcw-layer[data-name="{name}"]')
-
-
-def sent(page):
-    return page.evaluate("model.sent")
-
-
-def label(page):
-    return page.locator(".gcw-picture").get_attribute("aria-label")
 
 
 def title(page):
@@ -306,7 +297,7 @@ def send_ahead(page, scenes):
 
 
 def test_scenes_that_were_sent_ahead_are_those_that_the_kernel_sends(view_open):
-    page = view_open(state(quarters(), kept(), TABLES, strip=strip_of()))
+    page = view_open(small(scene=kept(), strip=strip_of()))
     expect(page.locator(".gcw-layer")).to_have_count(3)
     halt(page)
     send_ahead(page, [scene_ahead("stem"), scene_ahead("blocks.0")])
@@ -326,7 +317,7 @@ def test_scenes_that_were_sent_ahead_are_those_that_the_kernel_sends(view_open):
 
 
 def test_a_comparison_is_kept_with_both_classes(view_open):
-    page = view_open(state(quarters(), kept(), TABLES, strip=strip_of()))
+    page = view_open(small(scene=kept(), strip=strip_of()))
     halt(page)
     other = Pair(
         target={"index": 282, "label": "tiger cat", "score": 1.0, "probability": 0.2},
@@ -343,7 +334,7 @@ def test_a_comparison_is_kept_with_both_classes(view_open):
 
 
 def test_the_store_is_bounded_and_what_was_used_last_stays(view_open):
-    page = view_open(state(quarters(), kept(), TABLES))
+    page = view_open(small(scene=kept()))
     found = page.evaluate(
         "() => { "
         + view.script(("decode", "scenes"))

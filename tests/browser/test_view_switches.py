@@ -11,17 +11,14 @@ from view_page import (
     ALPHA,
     CAM,
     CONTRIBUTION,
-    TABLES,
     bars,
     many,
     next_frame,
     pixels,
-    quarters,
     receive,
     revision,
     scene,
     small,
-    state,
 )
 
 from gradcam_widget.widget import wire
@@ -170,7 +167,7 @@ def test_the_focus_is_not_lost_with_the_last_button(view_open):
 
 def test_a_range_in_the_overview_picks_channels_of_the_order(view_open):
     alpha, contribution = many(300)
-    page = view_open(state(quarters(), scene(CAM, alpha, contribution), TABLES))
+    page = view_open(small(scene=scene(CAM, alpha, contribution)))
     order = np.argsort(-np.abs(alpha)).tolist()
     box = page.locator(".gcw-overview").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.9001, box["y"] + 20)
@@ -200,7 +197,7 @@ def test_a_range_in_the_overview_picks_channels_of_the_order(view_open):
 
 def test_the_keyboard_picks_a_range_and_lets_it_go(view_open):
     alpha, contribution = many(300)
-    page = view_open(state(quarters(), scene(CAM, alpha, contribution), TABLES))
+    page = view_open(small(scene=scene(CAM, alpha, contribution)))
     order = np.argsort(-np.abs(alpha)).tolist()
     count = len(bars(page))
     page.locator(".gcw-overview").focus()
@@ -249,7 +246,7 @@ def test_the_models_own_score_is_asked_for_and_said(view_open):
 
 def test_a_method_that_cannot_say_what_a_channel_adds_offers_no_switches(view_open):
     method = {"name": "Strongest", "weights": "largest term", "terms": None}
-    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, method=method), TABLES))
+    page = view_open(small(scene=scene(CAM, ALPHA, CONTRIBUTION, method=method)))
     assert page.locator(".gcw-switch").first.is_hidden()
     expect(page.get_by_role("group", name="Channels in the sum")).to_be_hidden()
     page.locator(".gcw-bar").nth(0).click(modifiers=["Shift"])

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from playwright.sync_api import expect
-from view_page import (
-    ALPHA,
-    CAM,
-    CONTRIBUTION,
-    TABLES,
-    many,
-    next_frame,
-    quarters,
-    receive,
-    revision,
-    scene,
-    small,
-    state,
-)
+from view_page import ALPHA, CAM, CONTRIBUTION, many, next_frame, receive, revision, scene, small
 
 
 def cells(page):
@@ -58,7 +45,7 @@ def test_the_table_has_the_bars_in_their_order_with_heads_and_a_caption(view_ope
 
 def test_of_many_channels_the_first_fifty_are_told_and_a_closed_table_costs_nothing(view_open):
     alpha, contribution = many(2048)
-    page = view_open(state(quarters(), scene(CAM, alpha, contribution), TABLES), width=480)
+    page = view_open(small(scene=scene(CAM, alpha, contribution)), width=480)
     page.evaluate(
         """() => { window.written = 0;
         new MutationObserver(all => { window.written += all.length; })
@@ -86,7 +73,7 @@ def test_of_many_channels_the_first_fifty_are_told_and_a_closed_table_costs_noth
 
 def test_hostile_names_stay_text_in_the_caption(view_open):
     bad = "<img src=x onerror=\"document.body.dataset.hacked='yes'\">"
-    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, layer=bad, label=bad), TABLES))
+    page = view_open(small(scene=scene(CAM, ALPHA, CONTRIBUTION, layer=bad, label=bad)))
     page.get_by_text("Bars as a table").click()
     expect(page.locator("caption")).to_contain_text(bad)  # it is written when the browser tells that it is open
     assert page.locator(".gcw img").count() == 0

@@ -11,22 +11,21 @@ from view_page import (
     ALPHA,
     CAM,
     CONTRIBUTION,
-    TABLES,
+    CORNER,
     answer,
     halt,
+    label,
     next_frame,
     pixels,
-    quarters,
     receive,
     revision,
     scene,
     small,
-    state,
     strip,
+    tile,
 )
 
 # The map of "stem" is its own maximum in the lower right cell and nothing elsewhere.
-CORNER = np.array([[0, 0], [0, 255]], np.uint8)
 MAPS = {
     "stem": CORNER,
     "blocks.0": np.full((28, 28), 255, np.uint8),
@@ -48,7 +47,7 @@ def there(layer: str = "stem", number: int = 2, **changes):
 @pytest.fixture
 def opened(view_open):
     def start(**changes):
-        page = view_open(state(quarters(), HERE, TABLES, **{"strip": STRIP, **changes}))
+        page = view_open(small(scene=HERE, **{"strip": STRIP, **changes}))
         expect(page.locator(".gcw-layer")).to_have_count(5)
         halt(page)
         return page
@@ -56,16 +55,8 @@ def opened(view_open):
     return start
 
 
-def tile(page, name):
-    return page.locator(f'.gcw-layer[data-name="{name}"]')
-
-
 def layers_asked(page):
     return page.evaluate("model.sent.filter(m => m.type === 'layer').map(m => m.name)")
-
-
-def label(page):
-    return page.locator(".gcw-picture").get_attribute("aria-label")
 
 
 def test_a_layer_of_the_strip_is_on_the_picture_before_the_kernel_answers_and_the_bars_are_marked(opened):
@@ -301,7 +292,7 @@ CONTROLS = """<div class="gradcam-controls"><div class="gradcam-method"><select 
 
 
 def test_a_control_that_asks_the_kernel_is_waited_for_too_and_the_others_are_not(view_open):
-    page = view_open(state(quarters(), HERE, TABLES), controls=CONTROLS)
+    page = view_open(small(scene=HERE), controls=CONTROLS)
     page.wait_for_selector("#asks[data-lm-suppress-shortcuts]")
     waits = "model.sent.filter(m => m.type === 'wait').length"
     halt(page)

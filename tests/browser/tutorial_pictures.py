@@ -15,7 +15,6 @@ from gradcam_widget import GradCAMWidget
 from gradcam_widget.models import demo_model, sample_images
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 PAPER = {"light": "#fff", "dark": "#111"}  # of the site
 CLASSES = ["Egyptian cat", "espresso"]
 LAYERS = ["_blocks.10", "_blocks.15", "_conv_head"]
@@ -31,7 +30,7 @@ def main(target: Path) -> None:
         probe = explorer.to_html(Path(folder, "probe.html"), targets=CLASSES, layers=LAYERS)
         explorer.set(target="Egyptian cat", compare_target="espresso")
         compare = explorer.to_html(Path(folder, "compare.html"), targets=CLASSES, layers=LAYERS)
-        browser = playwright.chromium.launch(executable_path=chromium.find(), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.FLAGS)
         for scheme in PAPER:
             page = opened(browser, probe, scheme)
             picture = page.locator("canvas.gcw-picture").first

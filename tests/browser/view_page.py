@@ -210,6 +210,8 @@ TABLES = {
 }
 CAM = np.array([[0.0, 0.1, 0.4], [0.05, 0.9, 0.6], [0.0, 0.3, 1.7], [0.2, 0.0, 1.1]])
 ALPHA = np.array([0.002, -0.0045, 0.0001, 0.0, -0.0011, 0.003])
+PASSES = {"method": "ScoreCAM", "cost": "one forward pass per channel", "total": 1280, "done": None}
+CORNER = np.array([[0, 0], [0, 255]], np.uint8)  # a map of the strip that has its maximum in one cell
 CONTRIBUTION = np.array([0.01, -0.5, 0.3, 0.0, -0.02, 0.04])
 
 
@@ -236,6 +238,7 @@ def next_frame(page: Any) -> None:
 
 
 def small(**changes: Any) -> dict[str, Any]:
+    """All traits around a scene of six channels, or that which ``changes`` name."""
     return state(quarters(), scene(CAM, ALPHA, CONTRIBUTION), TABLES, **changes)
 
 
@@ -269,3 +272,18 @@ def pixels(page: Any, selector: str = ".gcw-picture") -> np.ndarray:
 
 def bars(page: Any) -> list[int]:
     return page.locator(".gcw-bar").evaluate_all("all => all.map(bar => Number(bar.dataset.channel))")
+
+
+def tile(page: Any, name: str) -> Any:
+    """A layer of the strip."""
+    return page.locator(f'.gcw-layer[data-name="{name}"]')
+
+
+def label(page: Any) -> str | None:
+    """What the picture is called for those who do not see it."""
+    return page.locator(".gcw-picture").get_attribute("aria-label")
+
+
+def sent(page: Any) -> list[Any]:
+    """The messages to the kernel."""
+    return page.evaluate("model.sent")
