@@ -68,14 +68,21 @@ def scalar(target: Target, trace: Trace) -> Tensor:
     return value.reshape(())
 
 
-def backward(root: Tensor, seed: Tensor | None, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """Gradients at some tensors, the graph kept; None where no path leads to the root.
+def backward(
+    roots: Sequence[Tensor], seeds: Sequence[Tensor | None], inputs: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Gradients at some tensors, the graph kept; None where no path leads to a root.
+
+    Args:
+        roots: where the pass begins.
+        seeds: the gradient at each root; None for that of a scalar, 1.
+        inputs: where gradients are taken.
 
     Raises:
         ValueError: for a model with activation checkpointing of the kind that keeps no gradients.
     """
     try:
-        return torch.autograd.grad(root, inputs, seed, retain_graph=True, allow_unused=True)
+        return torch.autograd.grad(roots, inputs, seeds, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
         if "use_reentrant" in str(error):
             raise ValueError(
@@ -85,16 +92,18 @@ def backward(root: Tensor, seed: Tensor | None, inputs: Sequence[Tensor]) -> tup
         raise
 
 
-def batched_backward(root: Tensor, seeds: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...] | None:
-    """Gradients (N, 1, ...) at some tensors for N gradients (N, 1, ...) at the root, the graph kept; None where no
-    path leads there, and None for all where torch cannot batch them.
+def batched_backward(
+    roots: Sequence[Tensor], seeds: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> tuple[Tensor | None, ...] | None:
+    """Gradients (N, 1, ...) at some tensors for N gradients (N, 1, ...) at each root, the graph kept; None where
+    no path leads there, and None for all where torch cannot batch them.
     """
     try:
         with warnings.catch_warnings():
             # Of an operation without a rule for batches torch says that it goes one by one, slowly.
             warnings.simplefilter("error")
             return torch.autograd.grad(
-                root, inputs, seeds, retain_graph=True, is_grads_batched=True, allow_unused=True
+                roots, inputs, seeds, retain_graph=True, is_grads_batched=True, allow_unused=True
             )
     except torch.cuda.OutOfMemoryError:
         raise

@@ -125,8 +125,8 @@ class Replays:
         """
         if self.reason:
             return None
-        start = None if route.start is None else route.start.index
-        place = (key, "replays", (start, tuple(record.index for record in records), bits))
+        starts = tuple(record.index for record in route.starts)
+        place = (key, "replays", (starts, tuple(record.index for record in records), bits))
         known: _Replay | int | None = self._cache.get(place)
         if isinstance(known, _Replay):
             known.seed.copy_(seed)
@@ -158,7 +158,7 @@ class Replays:
 
         def work() -> Result:
             with trace.sums_taken(bits) as sums:
-                found = backward(root, own, inputs)
+                found = backward([root], [own], inputs)
                 lengths = {index: len(total) for index, total in sums.items()}
                 return found, lengths, torch.cat(list(sums.values())) if sums else None
 

@@ -226,19 +226,19 @@ class Gradients:
         """One pass along a route: the gradients at some records, and the sums at those whose bits are set."""
         self.passes += 1
         with trace.backward():
-            root, seed = (
-                root_of(target, trace)
-                if route.start is None
-                else (route.start.output, known.gradients[route.start.index])
-            )
-            if self._replays is not None and seed is not None:
-                replayed = self._replays(key, trace, route, records, bits, root, seed)
+            roots = [start.output for start in route.starts]
+            seeds = [known.gradients[start.index] for start in route.starts]
+            if not roots:
+                root, seed = root_of(target, trace)
+                roots, seeds = [root], [seed]
+            if self._replays is not None and len(roots) == 1 and seeds[0] is not None:
+                replayed = self._replays(key, trace, route, records, bits, roots[0], seeds[0])
                 if replayed is not None:
                     return replayed
             if not bits:
-                return backward(root, seed, [record.output for record in records]), {}
+                return backward(roots, seeds, [record.output for record in records]), {}
             with trace.sums_taken(bits) as sums:
-                return backward(root, seed, [record.output for record in records]), sums
+                return backward(roots, seeds, [record.output for record in records]), sums
 
     def _by_slopes(self, key: int, trace: Trace, target: Target, known: _Known) -> bool:
         """Add the mean gradients that follow from that of the pooled features, if there are any; whether it did.
@@ -309,13 +309,14 @@ class Gradients:
     ) -> None:
         """One pass along a route for several targets of which the same is known."""
         with trace.backward():
-            start = route.start
-            root = trace.output if start is None else start.output
+            roots = [start.output for start in route.starts]
             seeds = [
-                seed_of(target, trace) if start is None else cast(Tensor, known.gradients[start.index])
-                for target, known in chunk
+                torch.stack([cast(Tensor, known.gradients[start.index]) for _, known in chunk])
+                for start in route.starts
             ]
-            found = batched_backward(root, torch.stack(seeds), [record.output for record in records])
+            if not roots:
+                roots, seeds = [trace.output], [torch.stack([seed_of(target, trace) for target, _ in chunk])]
+            found = batched_backward(roots, seeds, [record.output for record in records])
         if found is None:
             trace.can_batch = False
             return

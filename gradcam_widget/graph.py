@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Dominators", "Field", "nodes_below", "reach", "receptive_field"]
+__all__ = ["Dominators", "Field", "frontier", "nodes_below", "reach", "receptive_field"]
 
 
 class Dominators:
@@ -37,6 +37,10 @@ class Dominators:
             # A function with several outputs is crossed by paths that do not pass through this one.
             if node in above and node not in several:
                 self._at.setdefault(node, []).append(index)
+
+    def has_one_output(self, index: int) -> bool:
+        """Whether all that reads the function of ``nodes[index]`` reads this one output of it."""
+        return index in self._at.get(self._nodes[index], ())
 
     def of(self, index: int) -> Iterator[int]:
         """Indices into ``nodes`` of the dominators of ``nodes[index]``, nearest first, itself included."""
@@ -80,6 +84,33 @@ def reach(nodes: Sequence[Any]) -> list[int]:
                     bits |= below[child] | own.get(child, 0)
                 below[node] = bits
     return [0 if node is None else below[node] for node in nodes]
+
+
+def frontier(
+    nodes: Sequence[Any], stops: Collection[Any], users: Mapping[Any, Sequence[Any]]
+) -> tuple[set[Any], set[Any]] | None:
+    """Of some nodes, the stops, the first that are met on all ways from ``nodes`` towards the root, and the nodes
+    on those ways before them; None where a way leads to the root past all stops, or not to the root.
+
+    Args:
+        nodes: where the ways begin.
+        stops: where they may end.
+        users: of each node of the graph the nodes that read it; the root has none.
+    """
+    found: set[Any] = set()
+    passed: set[Any] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node in stops:
+            found.add(node)
+        elif node not in passed:
+            passed.add(node)
+            above = users.get(node)
+            if not above:
+                return None
+            waiting.extend(above)
+    return found, passed
 
 
 def _sweep(root: Any) -> tuple[list[Any], dict[Any, list[Any]], set[Any]]:

@@ -17,7 +17,7 @@ class Route(NamedTuple):
     """The plan of one pass. Sets of records are the bits of a number, by index.
 
     Attributes:
-        start: where the pass begins, with the gradient known there; None for the output.
+        starts: where the pass begins, with the gradients known there; none for the output.
         wanted: the records on its way, from there to the deepest asked for, of which nothing is known yet.
         bits: the same as bits.
         ends: of these the ones whose gradients the pass must take: a pass runs only through what lies above one of
@@ -27,7 +27,7 @@ class Route(NamedTuple):
         mean_bytes: of their means.
     """
 
-    start: Record | None
+    starts: tuple[Record, ...]
     wanted: tuple[Record, ...]
     bits: int
     ends: tuple[Record, ...]
@@ -55,17 +55,18 @@ def find_route(trace: Trace, missing: Sequence[Record], begun: int, done: int) -
 
 
 def _plan(trace: Trace, missing: Sequence[Record], begun: int, done: int) -> Route:
-    start = trace.resume_point(missing, begun)
+    starts = _starts(trace, missing, begun)
     deepest = min(record.index for record in missing)
-    wanted = tuple(
-        record
-        for record in trace.records[deepest : None if start is None else start.index]
-        if not done >> record.index & 1 and (start is None or trace.is_cut_off(record, start))
-    )
+    there = trace.records[deepest : max(record.index for record in starts) if starts else None]
+    if len(starts) == 1:
+        there = [record for record in there if trace.is_cut_off(record, starts[0])]
+    elif starts:
+        there = list(trace.cut_off_together(there, starts))
+    wanted = tuple(record for record in there if not done >> record.index & 1)
     lowest, cut = trace.lowest(wanted), trace.cut(wanted)
     ends = tuple(record for record in wanted if record.index in lowest or record is cut)
     return Route(
-        start,
+        starts,
         wanted,
         sum(1 << record.index for record in wanted),
         ends,
@@ -73,3 +74,12 @@ def _plan(trace: Trace, missing: Sequence[Record], begun: int, done: int) -> Rou
         sum(record.output.nbytes for record in wanted),
         sum(record.shape[0] * max(4, record.output.element_size()) for record in wanted),
     )
+
+
+def _starts(trace: Trace, missing: Sequence[Record], begun: int) -> tuple[Record, ...]:
+    """Where a pass to some records can go on: the nearest of those whose gradient is known, one or several."""
+    if not begun:
+        return ()
+    several = trace.resume_points(missing, begun)
+    start = None if several else trace.resume_point(missing, begun)
+    return several if start is None else (start,)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradcam_widget.graph import Dominators, Field, reach, receptive_field
+from gradcam_widget.graph import Dominators, Field, frontier, reach, receptive_field
 from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradients_on, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout
 from gradcam_widget.targets import probabilities
@@ -154,6 +154,34 @@ class Trace:
         for record in records:
             known &= sum(1 << index for index in self._cuts(record))
         return next((self.records[index] for index in self._cuts(records[0]) if known >> index & 1), None)
+
+    def resume_points(self, records: Sequence[Record], known: int) -> tuple[Record, ...]:
+        """The nearest of some known records, given as bits, where it takes several to cut ``records`` off: every
+        path from the output runs through exactly one of them, as through the two branches of a block that makes
+        the maps smaller. Nothing where there are none such.
+
+        The gradients at all of them are all that is needed to go on.
+        """
+        stops = {
+            record.output.grad_fn: record
+            for record in self.records
+            if known >> record.index & 1 and not record.hooked and self._dominators.has_one_output(record.index)
+        }
+        found = frontier([record.output.grad_fn for record in records], stops, self.users)
+        if found is None or len(found[0]) < 2:
+            return ()
+        chosen = sorted((stops[node] for node in found[0]), key=lambda record: record.index)
+        bits = sum(1 << record.index for record in chosen)
+        return () if any(self._below[record.index] & bits for record in chosen) else tuple(chosen)
+
+    def cut_off_together(self, records: Sequence[Record], by: Sequence[Record]) -> Iterator[Record]:
+        """Those of some records to which every path from the output runs through one of others."""
+        stops = {record.output.grad_fn for record in by}
+        for record in records:
+            found = frontier([record.output.grad_fn], stops, self.users)
+            if found is not None:
+                stops |= found[1]  # whose paths need not be gone again
+                yield record
 
     def is_cut_off(self, record: Record, by: Record) -> bool:
         """Whether every path from the output to ``record`` runs through ``by``."""
