@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
 import chromium  # noqa: E402 # it lives with the tests
-from conftest import FLAGS  # noqa: E402
 from pages import Explorer, Messages, Notebook, write_notebook  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from servers import Server  # noqa: E402
@@ -191,7 +190,7 @@ def measure(count: int) -> dict[str, Any]:
         write_notebook(root / "feel.ipynb", SHOW)
         server = Server("lab", root, home).start()
         try:
-            browser = playwright.chromium.launch(executable_path=chromium.find(), args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.FLAGS)
             page = browser.new_page(viewport={"width": 1500, "height": 1100})
             messages = Messages(page)
             notebook = Notebook(page, server, "feel.ipynb").open().run_all()
