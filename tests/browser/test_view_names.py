@@ -262,7 +262,7 @@ def test_in_words_it_asks_for_its_patches_at_once_and_keeps_a_channel(view_open)
 def test_words_of_another_class_are_marked_until_the_new_ones_come(view_open):
     page = view_open(opened(words=words()))
     expect(page.locator(".gcw-saidrow")).to_have_count(3)
-    receive(page, scene=scene(CAM, -ALPHA, CONTRIBUTION, label="lynx", index=287) | {"revision": 2})
+    receive(page, scene=scene(CAM, -ALPHA, CONTRIBUTION, label="lynx", index=287, revision=2))
     revision(page, 2)
     panel = page.locator(".gcw-saying")
     expect(panel).to_have_attribute("aria-busy", "true")

@@ -43,6 +43,7 @@ function measure(width, paired) {
 }
 
 const MOST_LAYERS = 16; // whose activations are kept
+const PREVIEW_AFTER_MS = 30;
 
 /** As many bars as stand beside the picture; 18 at the width of the look. */
 const rowsBeside = (height) => clamp(18 + Math.round((height - 448) / 15), 14, 26);
@@ -110,6 +111,7 @@ function render({ model: given, el }) {
   let shown = { picture: null, scene: null, pixels: null };
   let lists = { show() {} }; // the controls that show layer and class, once they are found
   let ahead = null; // the kept scene on show, until the kernel's is the same
+  let previewing = 0; // timer
   let wanted = null; // {name, scene}: the layer that was asked for last, and what the picture shows of it meanwhile
   let latest = 0;
   let latestStrip = 0;
@@ -288,7 +290,15 @@ function render({ model: given, el }) {
     }
     wanted = { name: layer.name, scene: preview ?? wanted?.scene ?? null }; // without a map of its own, what is there stays
     choose({ type: "layer", name: layer.name });
-    showWanted();
+    previewSoon();
+  }
+
+  /** A kernel at leisure answers before this: drawing the map of the strip would only make its answer wait. */
+  function previewSoon() {
+    previewing ||= setTimeout(() => {
+      previewing = 0;
+      if (wanted && !signal.aborted) showWanted();
+    }, PREVIEW_AFTER_MS);
   }
 
   /** A choice among scenes that are kept needs no kernel. */
