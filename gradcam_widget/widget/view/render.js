@@ -272,7 +272,7 @@ function render({ model: given, el }) {
     model.save_changes();
   }
 
-  /** Asks for a layer of the strip, and shows its map at once where it is there. */
+  /** Asks for a layer of the strip; where its map is there, that is shown while the kernel has not answered. */
   function chooseLayer(layer) {
     if (layer.name === (wanted?.name ?? shown.scene?.layer.name)) return;
     if (!isApart() && goTo({ layer: layer.name })) return;
