@@ -85,6 +85,10 @@ class Cache:
             # Where the value and its parent alone are too much, the value goes: the parent may serve others.
             self.drop(next((other for other in self._values if other not in (key, parent)), key))
 
+    def dependants(self, key: Hashable) -> list[tuple[Any, Any, int]]:
+        """(key, value, bytes) of all that depend on a value."""
+        return [(other, *self._values[other][:2]) for other in self._dependants.get(key, ())]
+
     def drop(self, key: Hashable) -> None:
         """Forget a value and all that depend on it."""
         entry = self._values.pop(key, None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,64 +11,16 @@ from torch import Tensor
 from gradcam_widget.backward import backward
 from gradcam_widget.cache import Cache
 from gradcam_widget.memory import is_out_of_memory
+from gradcam_widget.recorder import Recorder, arithmetic
 from gradcam_widget.route import Route
 from gradcam_widget.trace import Record, Trace
 
-__all__ = ["CudaRecorder", "Recorder", "Replays"]
+__all__ = ["Replays"]
 
 Result = tuple[tuple[Tensor | None, ...], dict[int, int], Tensor | None]
 """Gradients, the lengths of the sums by record index, and all the sums in one tensor."""
 _EAGER = 2
 """Passes along a way before one is recorded, which costs some passes: a way that is gone twice is gone again."""
-
-
-class Recorder(Protocol):
-    """What records work on tensors so that it can be done again on what the same tensors then hold."""
-
-    def beside(self) -> Any:
-        """A context in which work is enqueued where it can be recorded later; forward passes must run inside."""
-
-    def record(self, work: Callable[[], Result]) -> tuple[Result, Callable[[], None], int]:
-        """The work's result, a function that does it again into the same tensors, and the bytes that it holds."""
-
-
-class CudaRecorder:
-    """CUDA graphs. Autograd runs a backward operation on the stream of its forward operation, so that both have a
-    stream of their own, beside the caller's: a pass on the default stream cannot be recorded.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch has no types for it
-
-    @contextmanager
-    def beside(self) -> Iterator[None]:
-        """On the stream of its own, after all that the caller has enqueued; what the caller does next waits."""
-        outer = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(outer)
-        try:
-            with torch.cuda.stream(self._stream):
-                yield
-        finally:
-            outer.wait_stream(self._stream)
-
-    def record(self, work: Callable[[], Result]) -> tuple[Result, Callable[[], None], int]:
-        """The work's result, a function that does it again into the same tensors, and the bytes that it holds."""
-        with self.beside():
-            work()  # libraries choose their algorithms the first time, which cannot be recorded
-        torch.cuda.synchronize(self._device)
-        before = torch.cuda.memory_reserved(self._device)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            result = work()
-        held = max(0, torch.cuda.memory_reserved(self._device) - before)
-
-        def replay() -> None:
-            with self.beside():
-                graph.replay()
-
-        replay()  # recording alone computes nothing
-        return result, replay, held
 
 
 class _Replay(NamedTuple):
@@ -96,10 +47,9 @@ class Replays:
     """
 
     def __init__(self, recorder: Recorder, cache: Cache) -> None:
-        self.recorder = recorder
         self.reason = ""
         self.replayed = 0
-        self._cache = cache
+        self._recorder, self._cache = recorder, cache
 
     def __call__(
         self,
@@ -126,7 +76,7 @@ class Replays:
         if self.reason:
             return None
         starts = tuple(record.index for record in route.starts)
-        place = (key, "replays", (starts, tuple(record.index for record in records), bits))
+        place = (key, "replays", (starts, tuple(record.index for record in records), bits, arithmetic()))
         known: _Replay | int | None = self._cache.get(place)
         if isinstance(known, _Replay):
             known.seed.copy_(seed)
@@ -164,7 +114,7 @@ class Replays:
 
         try:
             with trace.backward():
-                result, run, held = self.recorder.record(work)
+                result, run, held = self._recorder.record(work)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise

@@ -8,7 +8,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from types import TracebackType
 from typing import Any, TypeVar
@@ -30,9 +30,10 @@ from gradcam_widget.arguments import (
     unwrap,
 )
 from gradcam_widget.cache import Cache, parse_bytes
-from gradcam_widget.cuda_graphs import CudaRecorder, Replays
+from gradcam_widget.cuda_graphs import Replays
 from gradcam_widget.evidence import exact
 from gradcam_widget.explanation import Explanation
+from gradcam_widget.forward_graphs import ForwardGraphs
 from gradcam_widget.gradients import Gradients, Passes
 from gradcam_widget.harmless import plain_arithmetic
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, blank, own_transform, pixels, repaint
@@ -45,6 +46,7 @@ from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import fill_colours
 from gradcam_widget.perturbation import Progress, VersionScores, ablated_output, batch_size, covered, report
 from gradcam_widget.reading import Reader, Reading
+from gradcam_widget.recorder import CudaRecorder
 from gradcam_widget.resolution import NO_MAPS, find_record, is_side_head, settle_target
 from gradcam_widget.smoothing import Smoothing
 from gradcam_widget.tail import Tail
@@ -79,8 +81,10 @@ class GradCAM:
             tensor, the first of a tuple, or the field ``logits`` or ``out``.
         layout: a module's output (1, ...) -> (1, K, h, w) by rearranging it, or None for one that is no feature
             map; needed only where shapes do not tell (`gradcam_widget.layers.find_layout`).
-        cuda_graphs: on a GPU, record a backward pass that is asked for again and again, for other classes, as a
-            CUDA graph and replay it. `eager_because` tells why it is not done. Experimental.
+        cuda_graphs: on a GPU, record what is asked for again and again as CUDA graphs and replay it: the forward
+            pass for other pictures of one size, of which the last one alone is kept then, and backward passes for
+            other classes. `eager_because` tells why it is not done. What a model's own code does beside computing
+            is not done again. Experimental.
 
     The images of all methods: a float tensor (C, H, W) or (1, C, H, W) goes to the model as it is (moved to its
     device, cast to its dtype); a PIL image, a uint8 array (H, W, 3) or a path goes through the transform; a tuple
@@ -116,11 +120,17 @@ class GradCAM:
         self.transform: Transform = transform or own_transform(model) or own_transform(self.model) or IMAGENET
         self._selector, self._layout = output, layout
         self._tracer = Tracer(self.model, output, layout)
-        self._replays = self._make_replays() if cuda_graphs else None
+        self._forward_graphs: ForwardGraphs | None = None
+        self._replays: Replays | None = None
+        if cuda_graphs and self.device.type == "cuda":
+            recorder = CudaRecorder(self.device)
+            self._forward_graphs = ForwardGraphs(recorder, self._cache, self._tracer)
+            self._replays = Replays(recorder, self._cache)
         self._gradients = Gradients(self._cache, replays=self._replays)
         self._maps = Maps(self.model, self._tracer, self._gradients, selector=output, budget=self._cache.budget)
         self._spatial = spatial_dimensions(self.model)
         self._lock = threading.RLock()
+        self._depth = 0  # of calls, because a progress function or a target may call the engine
         self._numbers = itertools.count()
         self._other_passes = Passes()
         self._latest: LastPicture | None = None
@@ -171,10 +181,11 @@ class GradCAM:
 
     @property
     def eager_because(self) -> str | None:
-        """Why backward passes are not replayed as CUDA graphs; None where they are, from the third class on."""
-        if self._replays is None:
+        """Why passes are not replayed as CUDA graphs; None where they are, from the third picture or class on."""
+        if self._replays is None or self._forward_graphs is None:
             return "it was not asked for with cuda_graphs=True, or the model was not on a GPU"
-        return self._replays.reason or None
+        reasons = {"backward": self._replays.reason, "forward": self._forward_graphs.reason}
+        return "; ".join(f"{which} passes: {why}" for which, why in reasons.items() if why) or None
 
     def memory(self) -> Memory:
         """What is kept at present, in bytes."""
@@ -532,7 +543,7 @@ class GradCAM:
             raise ValueError(f"fill: expected mean, grey or blur; got {fill!r}")
 
         def begin() -> tuple[Trace, Target, Tensor, Tensor]:
-            _, trace = self._trace(image)
+            trace = self._lasting(self._trace(image)[1])
             what = self._target(wanted, trace)
             first = _picture_of(trace)
             patches((first.shape[2], first.shape[3]), patch, stride)  # says what does not fit before anything runs
@@ -582,7 +593,7 @@ class GradCAM:
         _check_callable(progress, "progress", "(done, in all)")
 
         def begin() -> tuple[Trace, Target]:
-            _, trace = self._trace(image)
+            trace = self._lasting(self._trace(image)[1])
             _picture_of(trace)
             return trace, self._target(wanted, trace)
 
@@ -714,17 +725,19 @@ class GradCAM:
         for key, kept in self._cache.roots():
             if not kept.state.holds():
                 self._cache.drop(key)
-        first = _tensor_of(self.model)
-        with nullcontext() if self._replays is None else self._replays.recorder.beside():
-            trace = self._tracer(tuple(placed(tensor, first) for tensor in inputs))
-        number = next(self._numbers)
-        self._cache.put(number, trace, trace.bytes())
+        first, number = _tensor_of(self.model), next(self._numbers)
+        ready = tuple(placed(tensor, first) for tensor in inputs)
+        if self._forward_graphs is not None:
+            trace = self._forward_graphs(number, ready, alone=self._depth == 1)
+        else:
+            trace = self._tracer(ready)
+            self._cache.put(number, trace, trace.bytes())
         self._latest = LastPicture(image, number)
         return number, trace
 
-    def _make_replays(self) -> Replays | None:
-        device = self.device
-        return Replays(CudaRecorder(device), self._cache) if device.type == "cuda" else None
+    def _lasting(self, trace: Trace) -> Trace:
+        """A trace of the same picture that stays when the lock is let go and the engine turns to another one."""
+        return trace if trace.again is None else self._tracer(tuple(tensor.detach() for tensor in trace.inputs))
 
     def _target(self, target: Target | None, trace: Trace) -> Target:
         # Where there are classes: on a GPU, a look at the scores would wait for it each time.
@@ -798,6 +811,7 @@ class GradCAM:
         with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
             alpha, signed = kept.alpha.clone(), kept.signed_cam.clone()
             guided = None if kept.guided is None else kept.guided.clone()
+            maps = trace.lasting(record.maps())
         return Explanation(
             layer=layer,
             target=target,
@@ -811,14 +825,23 @@ class GradCAM:
             picture=trace.picture,
             diagnosis=None if kept.diagnosis is None else kept.diagnosis.sentence,
             diagnosis_code=None if kept.diagnosis is None else kept.diagnosis.code,
-            _maps=record.maps(),
+            _maps=maps,
         )
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        with self._lock:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
 
     def _within_memory(self, work: Callable[[], _Result]) -> _Result:
         """The result of some work under the lock. If memory runs out, what is kept is freed and the work is tried
         once more, since that may be all that was in the way; then the error is said in words.
         """
-        with self._lock:
+        with self._entered():
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 __all__ = [
     "ModelState",
@@ -87,6 +88,11 @@ class ModelState:
         except Exception:  # whatever comparing with another tensor or module says
             return False
         return self._alike is None or all(map(operator.is_, self._alike(held), self._alike(self._held)))
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether something of the user's is called in a forward pass beside the modules."""
+        return bool(self._hooked) or _has_any_global_hook()  # type: ignore[no-untyped-call] # torch has no types for it
 
     def any_training(self) -> bool:
         """Whether a module is in training mode."""

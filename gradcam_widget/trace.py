@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,24 @@ from gradcam_widget.harmless import ModelState, autocast_off, autocasts, gradien
 from gradcam_widget.layers import CustomLayout, Kind, Layer, Layout
 from gradcam_widget.targets import probabilities
 
-__all__ = ["Call", "Record", "Trace"]
+__all__ = ["Again", "Call", "Record", "Trace"]
 
 Call = tuple[str, int]
 """One call of a module: path and number of the call, from 1."""
+
+
+class Again(NamedTuple):
+    """A recorded forward pass.
+
+    Attributes:
+        run: does it again for what the inputs of its trace then hold, into the same memory.
+        kind: of the pictures that it is good for.
+        bytes: that it holds.
+    """
+
+    run: Callable[[], None]
+    kind: Hashable
+    bytes: int
 
 
 class Record:
@@ -87,6 +102,7 @@ class Trace:
 
     Attributes:
         scores: the output for the one picture, without its graph.
+        again: its forward pass, where that has been recorded; `renewed` is the trace of the next picture.
         can_batch: False once batched backward passes through it have failed.
         slopes: what `gradcam_widget.slopes` has read off the graph, once it was asked.
         routes: what `gradcam_widget.route` has planned.
@@ -107,12 +123,27 @@ class Trace:
         self.records = records
         self.state = state
         self.by_name = {record.name: record for record in records}
+        self.again: Again | None = None
         self.can_batch = True
         self.slopes: Any = None
         self.routes: dict[Any, Any] = {}
         self._sink: _Sink | None = None
         self._cut_by: dict[int, tuple[int, ...]] = {}
         self._described: dict[int, Layer] = {}
+
+    def renewed(self) -> Trace:
+        """The trace of the values that its forward pass has written when done `again`: what the graph tells stays,
+        what has been read off the values is forgotten.
+        """
+        other = copy(self)
+        for name in ("scores_on_cpu", "probabilities"):
+            other.__dict__.pop(name, None)
+        other.slopes = None
+        return other
+
+    def lasting(self, tensor: Tensor) -> Tensor:
+        """A tensor of this trace, such as a layer's maps, that stays as it is when the memory is written again."""
+        return tensor if self.again is None else tensor.clone()
 
     @cached_property
     def scores_on_cpu(self) -> Tensor:
@@ -259,12 +290,12 @@ class Trace:
         return gradients_on()
 
     def bytes(self) -> int:
-        """Bytes of the kept activations, each storage counted once."""
+        """Bytes of the kept activations, each storage counted once, or of the recording that they belong to."""
         sizes = {
             tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
             for tensor in (*self.inputs, self.output, *(record.output for record in self.records))
         }
-        return sum(sizes.values())
+        return max(sum(sizes.values()), 0 if self.again is None else self.again.bytes)
 
     @cached_property
     def _receptive_fields(self) -> list[Field | None]:

@@ -22,6 +22,9 @@ _PADDINGS = tuple(getattr(padding, name) for name in padding.__all__)  # their c
 _CHANNELS_FIRST = (conv._ConvNd, batchnorm._BatchNorm, *(getattr(pooling, name) for name in pooling.__all__))
 _IDENTITIES = ("Identity", "Dropout", "StochasticDepth", "DropPath", "DropBlock", "FeatureAlphaDropout")
 
+Around = Callable[[Callable[[], Tensor]], Tensor]
+"""What is given the work of a pass, and returns what it returns."""
+
 _OVERWRITTEN: weakref.WeakKeyDictionary[nn.Module, set[Call]] = weakref.WeakKeyDictionary()
 
 
@@ -69,10 +72,32 @@ class Tracer:
         self._state = state
         return Trace(self.model, run.leaves, run.output, run.records, state)
 
-    def _run(self, state: ModelState, inputs: tuple[Tensor, ...], clone: set[Call] | None) -> _Run:
+    def recorded(self, inputs: tuple[Tensor, ...], around: Around) -> Trace | None:
+        """As a call, where all that the model did in its last one was to compute; None where it did more, such as
+        writing to its buffers, which doing the same operations again would not put back.
+
+        Args:
+            inputs: as in a call.
+            around: is given what computes the output, and returns what that returns.
+        """
+        state = self._state
+        if state is None or not state.holds() or state.has_hooks or rewrites_itself(self.model):
+            return None
+        run = self._run(state, inputs, _OVERWRITTEN.get(self.model), around)
+        if run.violated or run.copied or not state.holds():
+            return None
+        return Trace(self.model, run.leaves, run.output, run.records, state)
+
+    def _run(
+        self,
+        state: ModelState,
+        inputs: tuple[Tensor, ...],
+        clone: set[Call] | None,
+        around: Around | None = None,
+    ) -> _Run:
         self.runs += 1
         self.size = tuple(inputs[0].shape)
-        return _Run(self.model, state, inputs, clone, self._selector, self._layout)
+        return _Run(self.model, state, inputs, clone, self._selector, self._layout, around)
 
 
 class _Run:
@@ -95,9 +120,11 @@ class _Run:
         clone: set[Call] | None,
         selector: Callable[[Any], Tensor] | str | int | None,
         layout: Callable[[Tensor], Tensor | None] | None,
+        around: Around | None,
     ) -> None:
         self._state = state
         self._layout = layout
+        self._around = around
         self.copied = rewrites_itself(model)
         self.violated = False
         self.overwritten: set[Call] = set()
@@ -116,11 +143,16 @@ class _Run:
                 for name, module in self._state.named:
                     if name and not _is_no_layer(module.__class__):
                         handles.append(module.register_forward_hook(self._hook(name, kind_of(module, name))))
-                # Clones, because a model may work in place on its input and a leaf forbids that.
-                return select_output(self._call(model, tuple(leaf.clone() for leaf in self.leaves)), selector)
+                if self._around is None:
+                    return self._compute(model, selector)
+                return self._around(lambda: self._compute(model, selector))
             finally:
                 for handle in handles:
                     handle.remove()
+
+    def _compute(self, model: nn.Module, selector: Callable[[Any], Tensor] | str | int | None) -> Tensor:
+        # Clones, because a model may work in place on its input and a leaf forbids that.
+        return select_output(self._call(model, tuple(leaf.clone() for leaf in self.leaves)), selector)
 
     def _call(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
         """The model's output; of a model made under inference_mode with copies of its tensors, since autograd

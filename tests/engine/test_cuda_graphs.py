@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -10,38 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gradcam_widget import GradCAM, gradients
-from gradcam_widget.cuda_graphs import Replays
 from gradcam_widget.targets import ClassProbability
 
+from .tape import TapeRecorder, backward_replaying
+
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
-class StandIn:
-    """Does recorded work again on the CPU, and writes into the tensors of the first time, as a CUDA graph does."""
-
-    def __init__(self, error: Exception | None = None, held: int = 1000) -> None:
-        self.error, self.held, self.recorded, self.inside = error, held, 0, 0
-
-    def beside(self):
-        self.inside += 1
-        return contextlib.nullcontext()
-
-    def record(self, work):
-        if self.error is not None:
-            raise self.error
-        self.recorded += 1
-        result = work()
-
-        def replay() -> None:
-            for old, new in zip(tensors(result), tensors(work()), strict=True):
-                old.copy_(new)
-
-        return result, replay, self.held
-
-
-def tensors(result) -> list[Tensor]:
-    found, _, sums = result
-    return [tensor for tensor in (*found, sums) if tensor is not None]
 
 
 class Block(nn.Module):
@@ -66,12 +38,6 @@ def little(request, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "_LITTLE", 0 if request.param == "sums" else 2**30)
 
 
-def replaying(model: nn.Module, recorder: StandIn) -> tuple[GradCAM, Replays]:
-    cam = GradCAM(model)
-    cam._replays = cam._gradients._replays = Replays(recorder, cam._cache)
-    return cam, cam._replays
-
-
 ASK: dict[str, Callable[[GradCAM, int], object]] = {
     "first": lambda cam, k: [cam.explain(PICTURE, k, "0")],
     "layers": lambda cam, k: list(cam.explain_layers(PICTURE, k).values()),
@@ -83,8 +49,8 @@ ASK: dict[str, Callable[[GradCAM, int], object]] = {
 @pytest.mark.usefixtures("little")
 @pytest.mark.parametrize("ask", ASK)
 def test_replayed_passes_give_the_maps_of_passes_that_are_run(model, ask):
-    recorder = StandIn()
-    cam, replays = replaying(model, recorder)
+    recorder = TapeRecorder()
+    cam, replays = backward_replaying(model, recorder)
     alone = GradCAM(model)
     kept = []
     for target in range(7):
@@ -104,8 +70,8 @@ def test_replayed_passes_give_the_maps_of_passes_that_are_run(model, ask):
 
 @pytest.mark.usefixtures("little")
 def test_a_way_is_recorded_the_third_time_and_once_for_each_picture(model):
-    recorder = StandIn()
-    cam, replays = replaying(model, recorder)
+    recorder = TapeRecorder()
+    cam, replays = backward_replaying(model, recorder)
     # There are two ways: to the pooled features, and from there to the first layer.
     for target in range(2):
         cam.explain(PICTURE, target, "0")
@@ -121,8 +87,8 @@ def test_a_way_is_recorded_the_third_time_and_once_for_each_picture(model):
 
 @pytest.mark.usefixtures("little")
 def test_the_part_of_a_target_of_any_kind_is_run_and_the_models_is_replayed(model):
-    recorder = StandIn()
-    cam, replays = replaying(model, recorder)
+    recorder = TapeRecorder()
+    cam, replays = backward_replaying(model, recorder)
     alone = GradCAM(model)
     for k in range(5):
         found, expected = (engine.explain(PICTURE, ClassProbability(k), "0") for engine in (cam, alone))
@@ -132,7 +98,7 @@ def test_the_part_of_a_target_of_any_kind_is_run_and_the_models_is_replayed(mode
 
 @pytest.mark.usefixtures("little")
 def test_what_recordings_hold_counts_and_goes_with_the_rest(model):
-    cam, _ = replaying(model, StandIn(held=10**6))
+    cam, _ = backward_replaying(model, TapeRecorder(held=10**6))
     for target in range(2):
         cam.explain(PICTURE, target, "0")
     before = cam.memory().gradients
@@ -145,7 +111,9 @@ def test_what_recordings_hold_counts_and_goes_with_the_rest(model):
 
 @pytest.mark.usefixtures("little")
 def test_a_pass_that_cannot_be_recorded_is_run_and_the_reason_is_told(model):
-    cam, replays = replaying(model, StandIn(RuntimeError("operation not permitted when stream is capturing")))
+    cam, replays = backward_replaying(
+        model, TapeRecorder(RuntimeError("operation not permitted when stream is capturing"))
+    )
     alone = GradCAM(model)
     for target in range(5):
         assert torch.equal(cam.explain(PICTURE, target, "0").alpha, alone.explain(PICTURE, target, "0").alpha)
@@ -164,7 +132,7 @@ def test_hooks_of_the_models_own_on_the_graph_are_called_each_time(model):
             return y
 
     model.insert(4, Watched())
-    cam, replays = replaying(model, StandIn())
+    cam, replays = backward_replaying(model, TapeRecorder())
     cam.layers(PICTURE)
     for target in range(5):
         cam.explain(PICTURE, target, "0")
@@ -173,7 +141,7 @@ def test_hooks_of_the_models_own_on_the_graph_are_called_each_time(model):
 
 
 def test_out_of_memory_while_recording_is_told_as_ever(model):
-    cam, _ = replaying(model, StandIn(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")))
+    cam, _ = backward_replaying(model, TapeRecorder(torch.cuda.OutOfMemoryError("CUDA out of memory")))
     for target in range(2):
         cam.explain(PICTURE, target, "0")
     # What is kept is freed and the pass is tried once more, now as the first along its way.
