@@ -8,7 +8,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: demo test oldest lint types docs zoo bench evaluate feel parity handouts screenshots clean help
+.PHONY: demo test oldest lint types docs zoo bench bench-gpu evaluate feel parity handouts screenshots clean help
 
 demo: $(VENV)/.demo ## the quickstart in JupyterLab (PORT=8888 chooses the port)
 	@exec $(BIN)/gradcam-widget demo $(if $(PORT),--port $(PORT))
@@ -39,6 +39,9 @@ parity: $(VENV)/.test ## compare with the peers, and write docs/parity.md
 bench: $(VENV)/.test ## what selections cost beside the peers, into docs/benchmarks.md
 	$(BIN)/python benchmarks/selections.py --tables docs/benchmarks.md $(ARGS)
 
+bench-gpu: $(VENV)/.test ## the same on a GPU, with and without CUDA graphs, into docs/benchmarks-gpu.md
+	$(BIN)/python benchmarks/gpu.py --tables docs/benchmarks-gpu.md $(ARGS)
+
 evaluate: $(VENV)/.test ## every method under the checks of gradcam_widget.evaluate, into docs/evaluation.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluation.py --write docs/evaluation.md $(ARGS)
 
@@ -59,7 +62,7 @@ clean: ## remove what was installed and built here
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # the extras contain one another, so a larger one stands for the smaller ones too
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
