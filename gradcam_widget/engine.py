@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -37,7 +36,7 @@ from gradcam_widget.forward_graphs import ForwardGraphs
 from gradcam_widget.gradients import Gradients, Passes
 from gradcam_widget.harmless import plain_arithmetic
 from gradcam_widget.inputs import IMAGENET, Transform, as_inputs, blank, own_transform, pixels, repaint
-from gradcam_widget.last_picture import LastPicture, is_trace_of, placed
+from gradcam_widget.last_picture import placed
 from gradcam_widget.layers import Layer, spatial_dimensions
 from gradcam_widget.maps import Map, Maps
 from gradcam_widget.memory import Memory, is_out_of_memory
@@ -53,6 +52,7 @@ from gradcam_widget.tail import Tail
 from gradcam_widget.targets import Target, class_probability
 from gradcam_widget.trace import Record, Trace
 from gradcam_widget.tracer import Tracer
+from gradcam_widget.traces import Traces, tensor_of
 
 __all__ = ["GradCAM", "Memory", "Passes"]
 
@@ -126,14 +126,13 @@ class GradCAM:
             recorder = CudaRecorder(self.device)
             self._forward_graphs = ForwardGraphs(recorder, self._cache, self._tracer)
             self._replays = Replays(recorder, self._cache)
+        self._traces = Traces(self._tracer, self._cache, self._forward_graphs)
         self._gradients = Gradients(self._cache, replays=self._replays)
         self._maps = Maps(self.model, self._tracer, self._gradients, selector=output, budget=self._cache.budget)
         self._spatial = spatial_dimensions(self.model)
         self._lock = threading.RLock()
         self._depth = 0  # of calls, because a progress function or a target may call the engine
-        self._numbers = itertools.count()
         self._other_passes = Passes()
-        self._latest: LastPicture | None = None
 
     def __enter__(self) -> GradCAM:
         return self
@@ -146,29 +145,24 @@ class GradCAM:
     def close(self) -> None:
         """Forget all that is kept. The engine works on afterwards, from scratch."""
         with self._lock:
-            self._cache.clear()
-            self._latest = None
+            self._traces.clear()
             self._maps.forget()
 
     def forget(self, image: object) -> None:
         """Forget what is kept of one image, such as a version of a picture that nobody will ask for again."""
         inputs = as_inputs(image, self.transform, self._spatial)
         with self._lock:
-            for key, kept in self._cache.roots():
-                if is_trace_of(kept, inputs):
-                    self._cache.drop(key)
-                    if self._latest is not None and self._latest.number == key:
-                        self._latest = None
+            self._traces.forget(inputs)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return _tensor_of(self.model).device
+        return tensor_of(self.model).device
 
     @property
     def trace_number(self) -> int:
         """Number of the forward pass that answered last: another one where picture or model have changed since."""
-        return 0 if self._latest is None else self._latest.number
+        return self._traces.number
 
     @property
     def passes(self) -> Passes:
@@ -543,7 +537,7 @@ class GradCAM:
             raise ValueError(f"fill: expected mean, grey or blur; got {fill!r}")
 
         def begin() -> tuple[Trace, Target, Tensor, Tensor]:
-            trace = self._lasting(self._trace(image)[1])
+            trace = self._traces.lasting(self._trace(image)[1])
             what = self._target(wanted, trace)
             first = _picture_of(trace)
             patches((first.shape[2], first.shape[3]), patch, stride)  # says what does not fit before anything runs
@@ -593,7 +587,7 @@ class GradCAM:
         _check_callable(progress, "progress", "(done, in all)")
 
         def begin() -> tuple[Trace, Target]:
-            trace = self._lasting(self._trace(image)[1])
+            trace = self._traces.lasting(self._trace(image)[1])
             _picture_of(trace)
             return trace, self._target(wanted, trace)
 
@@ -670,7 +664,7 @@ class GradCAM:
 
         def flush(done: int) -> Reading:
             reader, layer, _ = readers[shape]
-            first = _tensor_of(self.model)
+            first = tensor_of(self.model)
             inputs = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*waiting, strict=True)]
             maps = self._within_memory(lambda: reader(tuple(placed(tensor, first) for tensor in inputs)))
             self._other_passes += Passes(forward=len(waiting))
@@ -706,38 +700,7 @@ class GradCAM:
 
     def _trace(self, image: object) -> tuple[int, Trace]:
         """The kept or new trace of a picture, and its number."""
-        if self._latest is not None and self._latest.is_of(image):
-            latest: Trace | None = self._cache.get(self._latest.number)
-            if latest is not None and latest.state.holds():
-                return self._latest.number, latest
-        inputs = as_inputs(image, self.transform, self._spatial)
-        for key, kept in sorted(self._cache.roots(), key=lambda root: root[0] != self.trace_number):
-            if is_trace_of(kept, inputs):  # the one that answered last is asked first: comparing takes time
-                self._cache.get(key)
-                self._latest = LastPicture(image, key)
-                return key, kept
-        for tensor in inputs:
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise ValueError(
-                    "image: it contains NaN or infinite values, for which no map can be computed; "
-                    "check the transform and the file"
-                )
-        for key, kept in self._cache.roots():
-            if not kept.state.holds():
-                self._cache.drop(key)
-        first, number = _tensor_of(self.model), next(self._numbers)
-        ready = tuple(placed(tensor, first) for tensor in inputs)
-        if self._forward_graphs is not None:
-            trace = self._forward_graphs(number, ready, alone=self._depth == 1)
-        else:
-            trace = self._tracer(ready)
-            self._cache.put(number, trace, trace.bytes())
-        self._latest = LastPicture(image, number)
-        return number, trace
-
-    def _lasting(self, trace: Trace) -> Trace:
-        """A trace of the same picture that stays when the lock is let go and the engine turns to another one."""
-        return trace if trace.again is None else self._tracer(tuple(tensor.detach() for tensor in trace.inputs))
+        return self._traces(image, lambda: as_inputs(image, self.transform, self._spatial), alone=self._depth == 1)
 
     def _target(self, target: Target | None, trace: Trace) -> Target:
         # Where there are classes: on a GPU, a look at the scores would wait for it each time.
@@ -755,7 +718,7 @@ class GradCAM:
     def _known_names(self) -> Collection[str]:
         """Names of layers that need no further check, which would walk through the whole model."""
         with self._lock:
-            trace: Trace | None = None if self._latest is None else self._cache.peek(self._latest.number)
+            trace = self._traces.latest
             return () if trace is None else trace.by_name
 
     def _record_at(
@@ -887,11 +850,3 @@ def _check_smooth(smooth: object, progress: object) -> None:
 def _check_callable(value: object, what: str, signature: str) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{what}: expected a function {signature}; got {type(value).__name__}")
-
-
-def _tensor_of(model: nn.Module) -> Tensor:
-    """A floating-point parameter or buffer that tells the model's device and dtype."""
-    for tensor in itertools.chain(model.parameters(), model.buffers()):
-        if tensor.is_floating_point():
-            return tensor
-    return torch.zeros(())

@@ -62,17 +62,17 @@ class TapeRecorder:
         return result, tape.play, self.held
 
 
-def backward_replaying(model, recorder: TapeRecorder) -> tuple[GradCAM, Replays]:
+def backward_replaying(model, recorder: TapeRecorder, **options: Any) -> tuple[GradCAM, Replays]:
     """An engine that records backward passes alone."""
-    cam = GradCAM(model)
+    cam = GradCAM(model, **options)
     cam._replays = cam._gradients._replays = Replays(recorder, cam._cache)
-    cam._forward_graphs = ForwardGraphs(recorder, cam._cache, cam._tracer)
+    cam._forward_graphs = cam._traces._forward_graphs = ForwardGraphs(recorder, cam._cache, cam._tracer)
     cam._forward_graphs.reason = "left out in this test"
     return cam, cam._replays
 
 
-def replaying(model, recorder: TapeRecorder) -> tuple[GradCAM, ForwardGraphs]:
+def replaying(model, recorder: TapeRecorder, **options: Any) -> tuple[GradCAM, ForwardGraphs]:
     """An engine that records forward and backward passes."""
-    cam, _ = backward_replaying(model, recorder)
+    cam, _ = backward_replaying(model, recorder, **options)
     cam._forward_graphs.reason = ""
     return cam, cam._forward_graphs

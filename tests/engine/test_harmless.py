@@ -766,7 +766,7 @@ def test_an_eviction_by_another_thread_between_two_looks():
         def is_of(self, image):
             return self.latest.is_of(image)
 
-    cam._latest = Latest(cam._latest)
+    cam._traces._latest = Latest(cam._traces._latest)
     assert cam.explain(X, 1, "3").alpha.shape == (6,)
 
 

@@ -81,6 +81,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "tracer",
     ),
     "last_picture": ("trace",),
+    "traces": ("cache", "forward_graphs", "last_picture", "trace", "tracer"),
     "resolution": ("arguments", "layers", "targets", "trace"),
     "engine": (
         "ablation",
@@ -109,6 +110,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
         "trace",
         "tracer",
+        "traces",
     ),
     "comparison": ("engine", "explanation", "methods", "targets"),
     "channel_words": ("channel_names", "explanation", "targets"),

@@ -90,7 +90,7 @@ def test_the_picture_that_was_asked_about_last_is_compared_first(model, monkeypa
     compared: list[bool] = []
     own = comparing.is_trace_of
     monkeypatch.setattr(
-        "gradcam_widget.engine.is_trace_of", lambda *args: compared.append(own(*args)) or compared[-1]
+        "gradcam_widget.traces.is_trace_of", lambda *args: compared.append(own(*args)) or compared[-1]
     )
     cam.explain(tensors[0], 1)
     assert compared == [False, False, False, True]

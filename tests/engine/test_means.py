@@ -171,7 +171,7 @@ def test_the_hooks_on_the_graph_keep_nothing_alive(model):
     gc.disable()
     try:
         cam.close()
-        cam._tracer = None
+        cam._tracer = cam._traces._tracer = None
         assert trace() is None
     finally:
         gc.enable()
