@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as every_module
 
 __all__ = [
     "ModelState",
@@ -92,7 +92,7 @@ class ModelState:
     @property
     def has_hooks(self) -> bool:
         """Whether something of the user's is called in a forward pass beside the modules."""
-        return bool(self._hooked) or _has_any_global_hook()  # type: ignore[no-untyped-call] # torch has no types for it
+        return bool(self._hooked or every_module._global_forward_hooks or every_module._global_forward_pre_hooks)
 
     def any_training(self) -> bool:
         """Whether a module is in training mode."""

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from gradcam_widget import GradCAM
 from gradcam_widget.methods import METHODS
@@ -263,14 +264,17 @@ def test_a_pass_that_writes_to_a_buffer_is_not_recorded(model):
     )
 
 
-def test_a_model_with_hooks_of_its_users_is_not_recorded(model):
+@pytest.mark.parametrize("place", ["its own", "every module's"])
+def test_a_model_with_hooks_of_its_users_is_not_recorded(model, place):
     calls = []
-    with torch.no_grad():
-        handle = model[3].register_forward_hook(lambda *_: calls.append(1))
-    cam, graphs = replaying(model, TapeRecorder())
-    for picture in pictures(5):
-        cam.predict(picture)
-    handle.remove()
+    register = model[3].register_forward_hook if place == "its own" else register_module_forward_hook
+    handle = register(lambda module, *_: calls.append(1) if module is model[3] else None)
+    try:
+        cam, graphs = replaying(model, TapeRecorder())
+        for picture in pictures(5):
+            cam.predict(picture)
+    finally:
+        handle.remove()
     assert len(calls) == 5
     assert graphs.replayed == 0
     assert "hooks" in cam.eager_because
