@@ -100,8 +100,8 @@ class Replays:
     def _record(
         self, place: Hashable, trace: Trace, records: Sequence[Record], bits: int, root: Tensor, seed: Tensor
     ) -> _Replay | None:
-        if any(record.hooked for record in trace.records):
-            self.reason = "the model's own code has hooks on the graph, which a recorded pass would not call"
+        if trace.hooked:
+            self.reason = "the model's own code has hooks on gradients, which a recorded pass would not call"
             return None
         inputs = [record.output for record in records]
         own = seed.clone()

@@ -51,7 +51,7 @@ class _Known:
         sums: what passes have left of the others: the sums over the cells.
         felt: what `Gradients.is_felt` has found, by record index.
         taken: bits of the records whose gradient is known.
-        begun: bits of those from which a pass can go on, because it is not None.
+        begun: bits of those of them where it is not None.
         summed: bits of those whose mean is known, or their sum.
         by_slopes: whether the means that `gradcam_widget.slopes` can tell are among them.
         bytes: of all of it.
@@ -235,10 +235,9 @@ class Gradients:
                 replayed = self._replays(key, trace, route, records, bits, roots[0], seeds[0])
                 if replayed is not None:
                     return replayed
-            if not bits:
-                return backward(roots, seeds, [record.output for record in records]), {}
-            with trace.sums_taken(bits) as sums:
-                return backward(roots, seeds, [record.output for record in records]), sums
+            with trace.hooks_heeded(records) as heeded, trace.sums_taken(bits) as sums:
+                found = backward(roots, seeds, [record.output for record in records])
+            return tuple(heeded.get(r.index, g) for r, g in zip(records, found, strict=True)), sums
 
     def _by_slopes(self, key: int, trace: Trace, target: Target, known: _Known) -> bool:
         """Add the mean gradients that follow from that of the pooled features, if there are any; whether it did.

@@ -22,6 +22,7 @@ __all__ = [
     "autocast_off",
     "autocasts",
     "gradients_on",
+    "has_old_hooks",
     "plain_arithmetic",
     "rewrites_itself",
     "undisturbed",
@@ -51,7 +52,7 @@ class ModelState:
         self.named = list(model.named_modules())
         self.modules = [module for _, module in self.named]
         places = [_places(module) for module in self.modules]
-        hooks = [place for module in self.modules for place in (module._forward_hooks, module._forward_pre_hooks)]
+        hooks = [place for module in self.modules for place in _hooks_of(module)]
         self._empty = [place for place in chain(hooks, *places) if not place]
         self._views = [place.values() for place in chain.from_iterable(places) if place]
         self._held = list(chain.from_iterable(self._views))
@@ -94,9 +95,28 @@ class ModelState:
         """Whether something of the user's is called in a forward pass beside the modules."""
         return bool(self._hooked or every_module._global_forward_hooks or every_module._global_forward_pre_hooks)
 
+    @property
+    def has_backward_hooks(self) -> bool:
+        """Whether a module calls something of the user's in a backward pass."""
+        if every_module._global_backward_hooks or every_module._global_backward_pre_hooks:
+            return True
+        return bool(self._hooked) and any(any(_hooks_of(module)[2:]) for module in self.modules)
+
     def any_training(self) -> bool:
         """Whether a module is in training mode."""
         return any(map(_TRAINING, self.modules))
+
+
+def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+def has_old_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks of the kind that torch puts on the operation which made its output, and would put
+    on a clone instead.
+    """
+    of_all = every_module._global_backward_hooks and every_module._global_is_full_backward_hook is False
+    return bool(of_all or (module._backward_hooks and module._is_full_backward_hook is False))
 
 
 def _places(module: nn.Module) -> list[dict[str, Any]]:

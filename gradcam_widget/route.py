@@ -78,6 +78,7 @@ def _plan(trace: Trace, missing: Sequence[Record], begun: int, done: int) -> Rou
 
 def _starts(trace: Trace, missing: Sequence[Record], begun: int) -> tuple[Record, ...]:
     """Where a pass to some records can go on: the nearest of those whose gradient is known, one or several."""
+    begun &= trace.resumable
     if not begun:
         return ()
     several = trace.resume_points(missing, begun)

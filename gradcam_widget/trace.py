@@ -44,9 +44,24 @@ class Record:
     Attributes:
         alone: whether the module returned this tensor itself, not a tuple that begins with it.
         hooked: whether the model's own code has put a hook on the graph there.
+        bent: whether such a hook is on ``output`` itself, so that a pass which begins there calls it, and one that
+            goes on below reports the gradient as it was before the hook.
     """
 
-    __slots__ = ("_maps", "alone", "call", "hooked", "index", "kind", "layout", "module", "name", "output", "path")
+    __slots__ = (
+        "_maps",
+        "alone",
+        "bent",
+        "call",
+        "hooked",
+        "index",
+        "kind",
+        "layout",
+        "module",
+        "name",
+        "output",
+        "path",
+    )
 
     def __init__(
         self,
@@ -64,7 +79,7 @@ class Record:
         self.output = output
         self.layout = layout
         self.index = index
-        self.alone = self.hooked = False
+        self.alone = self.hooked = self.bent = False
         self._maps: Tensor | None = None
 
     def maps(self, tensor: Tensor | None = None) -> Tensor:
@@ -103,7 +118,11 @@ class Trace:
     Attributes:
         scores: the output for the one picture, without its graph.
         again: its forward pass, where that has been recorded; `renewed` is the trace of the next picture.
-        can_batch: False once batched backward passes through it have failed.
+        hooked: whether the model has hooks of its own on gradients: such as its modules have, and those on the
+            outputs of its layers, as far as they can be seen.
+        can_batch: False once batched backward passes through it have failed, and where hooks would see a batch.
+        resumable: bits of the records from whose gradient a pass can go on. A hook on the output would be called
+            again; one on a module calls for its output's gradient, which a pass from within does not bring.
         slopes: what `gradcam_widget.slopes` has read off the graph, once it was asked.
         routes: what `gradcam_widget.route` has planned.
     """
@@ -124,7 +143,11 @@ class Trace:
         self.state = state
         self.by_name = {record.name: record for record in records}
         self.again: Again | None = None
-        self.can_batch = True
+        self.hooked = state.has_backward_hooks or any(record.hooked for record in records)
+        self.can_batch = not self.hooked
+        self.resumable = 0
+        if not state.has_backward_hooks:
+            self.resumable = sum(1 << record.index for record in records if not record.bent)
         self.slopes: Any = None
         self.routes: dict[Any, Any] = {}
         self._sink: _Sink | None = None
@@ -196,7 +219,7 @@ class Trace:
         stops = {
             record.output.grad_fn: record
             for record in self.records
-            if known >> record.index & 1 and not record.hooked and self._dominators.has_one_output(record.index)
+            if known >> record.index & 1 and self._dominators.has_one_output(record.index)
         }
         found = frontier([record.output.grad_fn for record in records], stops, self.users)
         if found is None or len(found[0]) < 2:
@@ -224,10 +247,12 @@ class Trace:
         return {record.index for record in records if not self._below[record.index] & wanted}
 
     def cut(self, records: Sequence[Record]) -> Record | None:
-        """The deepest of some records that cuts the first of all off; None if that is among them."""
+        """The deepest of some records that cuts the first of all off and from which a pass can go on; None if that
+        is among them.
+        """
         if records[0].index == 0:
             return None
-        among = {record.index: record for record in records}
+        among = {record.index: record for record in records if self.resumable >> record.index & 1}
         return next((among[index] for index in self._cuts(self.records[0]) if index in among), None)
 
     def is_on_every_path(self, record: Record) -> bool:
@@ -239,6 +264,9 @@ class Trace:
         """The gradients' sums over the cells (K,), by index, of those records that a backward pass inside runs
         through and whose bits are set.
         """
+        if not wanted:
+            yield {}
+            return
         if self._sink is None:
             # Once for all passes: each hook costs as much to set as to run.
             self._sink = _Sink()
@@ -252,6 +280,22 @@ class Trace:
             yield self._sink.sums
         finally:
             self._sink.wanted, self._sink.sums = 0, {}
+
+    @contextmanager
+    def hooks_heeded(self, records: Sequence[Record]) -> Iterator[dict[int, Tensor]]:
+        """The gradients that a backward pass inside has at those of some records on whose outputs the model's own
+        code has put hooks, by index, as the hooks leave them.
+
+        Torch reports the gradient of a tensor with hooks as it is after these, unless another tensor is asked for
+        that lies below; then as it was before. What is meant is the former, whatever else is asked for.
+        """
+        found: dict[int, Tensor] = {}
+        handles = [_hook(record.output, _keeping(found, record.index)) for record in records if record.bent]
+        try:
+            yield found
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @property
     def users(self) -> Mapping[Any, Sequence[Any]]:
@@ -312,15 +356,16 @@ class _Sink:
         self.wanted = 0
         self.sums: dict[int, Tensor] = {}
 
-    def take(self, records: Sequence[Record]) -> Callable[[Tensor], None]:
+    def take(self, records: Sequence[Record]) -> Callable[[Tensor | None], None]:
         """A hook on the one output of some records."""
         # Neither the trace nor a record, which would keep each other alive through the graph.
         indices, first = [record.index for record in records], records[0]
         total = first.layout.summing(first.output)
         bits = sum(1 << index for index in indices)
 
-        def hook(gradient: Tensor) -> None:
-            if self.wanted & bits:
+        def hook(gradient: Tensor | None) -> None:
+            # None for one of several outputs of a function of which another one is used.
+            if gradient is not None and self.wanted & bits:
                 found = total(gradient)
                 for index in indices:
                     self.sums[index] = found
@@ -328,8 +373,18 @@ class _Sink:
         return hook
 
 
-def _hook(tensor: Tensor, function: Callable[[Tensor], None]) -> None:
-    tensor.register_hook(function)  # type: ignore[no-untyped-call] # torch has no types for it
+def _keeping(found: dict[int, Tensor], index: int) -> Callable[[Tensor | None], None]:
+    """A hook that keeps the gradient; None is that of an output which nothing uses."""
+
+    def hook(gradient: Tensor | None) -> None:
+        if gradient is not None:
+            found[index] = gradient
+
+    return hook
+
+
+def _hook(tensor: Tensor, function: Callable[[Tensor | None], None]) -> Any:
+    return tensor.register_hook(function)  # type: ignore[no-untyped-call] # torch has no types for it
 
 
 @contextmanager

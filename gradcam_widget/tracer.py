@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, padding, pooling
 
-from gradcam_widget.harmless import ModelState, rewrites_itself, undisturbed
+from gradcam_widget.harmless import ModelState, has_old_hooks, rewrites_itself, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
 from gradcam_widget.trace import Call, Record, Trace
@@ -131,6 +131,7 @@ class _Run:
         self.leaves = tuple(_leaf(tensor) for tensor in inputs)
         self._clone = clone
         self._kept: list[_Kept] = []
+        self._passed: dict[int, _Kept] = {}  # by the address of what was passed on
         self._attentions: list[_Kept] = []
         self.output = self._forward(model, selector)
         self._check(self.output)
@@ -176,12 +177,19 @@ class _Run:
                 return None
             kept = _Kept((name, calls), module, kind, own, alone=own is output)
             self._kept.append(kept)
-            if (self._clone is not None and kept.key not in self._clone) or _is_view_of(own, args):
+            inner = self._passed.get(id(own))
+            if inner is not None and own._version == 0 and own is not first_tensor(args):
+                # A block that returns what its last layer returned: one tensor of the model's, so one place.
+                kept.own, kept.version, kept.passed = inner.own, inner.version, own
+                return None
+            kept.clones = not (_is_view_of(own, args) or has_old_hooks(module))
+            if (self._clone is not None and kept.key not in self._clone) or not kept.clones:
                 return None
             replaced = with_first_tensor(output, own.clone())
             if replaced is None:
                 return None
             kept.passed = first_tensor(replaced)
+            self._passed[id(kept.passed)] = kept
             return replaced
 
         return hook
@@ -209,7 +217,7 @@ class _Run:
             if kept.own._version != kept.version:
                 # Written to behind the layer's back. If a clone can help, the next run passes one on; if not
                 # (another name of the same memory was written to), there is no map of the layer as named.
-                self.violated |= self._clone is not None
+                self.violated |= self._clone is not None and kept.clones
                 self.overwritten.add(kept.key)
                 continue
             layout = self._layout_of(kept, picture, grids)
@@ -219,7 +227,8 @@ class _Run:
                 grids.pop(layout.grid, None)
                 grids[layout.grid] = None
             record = Record(kept.key, kept.module, kept.kind, kept.own, layout, len(records))
-            record.hooked = any(t is not None and bool(t._backward_hooks) for t in (kept.own, kept.passed))
+            record.bent = bool(kept.own._backward_hooks)
+            record.hooked = record.bent or (kept.passed is not None and bool(kept.passed._backward_hooks))
             record.alone = kept.alone
             records.append(record)
         return records
@@ -269,13 +278,14 @@ def _is_channels_first(kind: type) -> bool:
 class _Kept:
     """A layer's own output as its hook found it, and what was passed on in its place."""
 
-    __slots__ = ("alone", "key", "kind", "module", "own", "passed", "type", "version")
+    __slots__ = ("alone", "clones", "key", "kind", "module", "own", "passed", "type", "version")
 
     def __init__(self, key: Call, module: nn.Module, kind: Kind, own: Tensor, *, alone: bool) -> None:
         self.key, self.module, self.kind, self.own, self.alone = key, module, kind, own, alone
         self.type: type = type(module)
         self.version = own._version
         self.passed: Tensor | None = None
+        self.clones = True  # whether a clone may be passed on
 
 
 def _is_view_of(own: Tensor, args: Any) -> bool:

@@ -68,8 +68,8 @@ def whole(model: nn.Module, target: int, layer: str, method: str = "GradCAM") ->
     return found.alpha, found.signed_cam
 
 
-def agree(model: nn.Module, cam: GradCAM, target: int, method: str, layers: tuple[str, ...] = LAYERS) -> None:
-    for layer in layers:
+def agree(model: nn.Module, cam: GradCAM, target: int, method: str) -> None:
+    for layer in LAYERS:
         found = cam.explain(PICTURE, target, layer, method)
         alpha, signed = whole(model, target, layer, method)
         torch.testing.assert_close(found.alpha, alpha, rtol=1e-9, atol=1e-15)
@@ -110,12 +110,13 @@ def test_several_classes_go_on_from_both_branches_together(begun):
 @pytest.mark.usefixtures("lean")
 def test_a_place_where_the_model_bends_its_gradient_is_none_to_go_on_from(begun):
     model = network(factor=3.0)
+    GradCAM(model).predict(PICTURE)  # passes clones on, which have the hooks then; the next pass does not
     cam = GradCAM(model)
     cam.explain(PICTURE, 2, "2.first")
     begun.clear()
     cam.explain(PICTURE, 2, "0")
     assert begun == [1]
-    agree(model, cam, 2, "GradCAM", tuple(layer for layer in LAYERS if layer != "2.short"))  # not at the bend
+    agree(model, cam, 2, "GradCAM")
 
 
 def ways(node: int, users: dict[int, list[int]], root: int) -> Iterator[list[int]]:
