@@ -54,8 +54,8 @@ class Slopes:
             return
         root = self.pooled.output
         ones = torch.ones_like(root)
-        # Proof: where channels mix, or a hook of the model's own bends the gradient, it is not linear in this. Values
-        # are large and small, because a hook may clip.
+        # Proof: where channels mix, or a hook of the model's own bends the gradient, it is not linear in this.
+        # Values are large and small, because a hook may clip.
         numbers = torch.arange(root.numel(), dtype=root.dtype, device=root.device)
         uneven = (numbers.add(1).cos() * 4096 ** numbers.remainder(3).sub(1)).view_as(root)
         self._factors = torch.stack(self._means(root, ones))
