@@ -40,7 +40,7 @@ class _Hands(threading.local):
 
 
 class Controls:
-    """Picture, Layer, Show, Class, Compare with, Method, Evidence, Colour map and Opacity, in a row that wraps.
+    """Picture, Layer, Show, Class, Method, Evidence, Compare with, Colour map and Opacity, in a row that wraps.
 
     They write what the user chooses into a `State`, and show what they are told with `show`. What they show
     is never taken for a choice of the user's.
@@ -140,9 +140,9 @@ class Controls:
             group,
             self.filter,
             self.target,
-            pair,
             self.method,
             self.evidence,
+            pair,
             self.colormap,
             self.opacity,
         ]

@@ -253,6 +253,28 @@ def test_the_widget_follows_the_theme(open_explorer):
     assert colours[0] != colours[1]
 
 
+def test_the_controls_wrap_without_gaps_and_without_cutting_the_probability(open_explorer, page):
+    open_explorer(*CELLS)
+    page.set_viewport_size({"width": 1900, "height": 1000})
+    lines = """box => {
+        const rows = new Map();
+        for (const one of box.querySelectorAll(":scope > *")) {
+            const bottom = Math.round(one.getBoundingClientRect().bottom);
+            rows.set(bottom, (rows.get(bottom) ?? 0) + 1);
+        }
+        return [...rows.values()];
+    }"""
+    row = page.locator(".gradcam-controls")
+    for width, wanted in ((1600, [10]), (1120, [7, 3]), (800, [5, 5]), (480, [3, 3, 2, 2])):
+        page.locator(".gradcam-widget").evaluate("(box, width) => { box.style.width = `${width}px`; }", width)
+        assert row.evaluate(lines) == wanted, width
+        assert row.evaluate("box => box.scrollWidth <= box.clientWidth + 1"), width
+    field = page.locator(".gradcam-class input").first
+    page.locator(".gradcam-class").first.evaluate("box => { box.style.flex = '0 0 172px'; }")
+    assert field.evaluate("field => field.clientWidth") <= 172
+    assert field.evaluate("field => field.scrollWidth <= field.clientWidth")  # "Egyptian cat · 0.38"
+
+
 def test_nothing_lies_over_the_notebook(open_explorer, page):
     open_explorer(*CELLS)
     page.wait_for_timeout(1500)  # JupyterLab asks its question about news a moment after the start

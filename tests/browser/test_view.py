@@ -950,3 +950,15 @@ def test_the_class_field_offers_the_whole_list_and_takes_its_text_back(view_open
     field.fill("lynx")
     field.blur()
     assert field.input_value() == "lynx"
+
+
+def test_the_name_of_a_class_is_whole_where_there_is_room(view_open):
+    long = "a class with a name of forty-one letters"
+    chosen = [(285, "Egyptian cat", 0.4), (282, long, 0.3)]
+    page = view_open(state(quarters(), scene(CAM, ALPHA, CONTRIBUTION, predictions=chosen), TABLES))
+    label = page.locator(".gcw-predictions .gcw-label").nth(1)
+    assert label.evaluate("label => label.scrollWidth <= label.clientWidth")
+    starts = page.locator(".gcw-predictions .gcw-share").evaluate_all(
+        "all => all.map((bar) => bar.getBoundingClientRect().left)"
+    )
+    assert starts[0] == starts[1]  # and the bars begin below one another
