@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,23 @@ def test_it_is_a_table_with_heads_numbers_and_sums(view_open):
     cell = page.get_by_role("button", name="tiger <b>cat</b>, channel 1, alpha +0.00300")
     expect(cell).to_have_count(1)
     expect(page.locator(".gcw-classpanel .gcw-note")).to_have_text(
-        "α at conv_head: the 3 channels with the largest, for 2 classes"
+        "α at conv_head: the 3 channels with the largest |α|, for 2 classes"
     )
+
+
+def test_on_a_narrow_page_the_channels_scroll_and_the_classes_stay(view_open):
+    page = view_open(small(class_table=True, classes=table(values=np.full((2, 12), -0.001))), width=480)
+    boxes = "all => all.map((cell) => cell.getBoundingClientRect()).map((box) => [box.left, box.right])"
+    cells = page.locator('.gcw-classcell[data-row="0"]').evaluate_all(boxes)
+    assert all(right <= left for (_, right), (left, _) in pairwise(cells))
+    before = page.locator(".gcw-classes tbody th").evaluate_all(boxes)
+    page.locator(".gcw-classbody").evaluate("body => { body.scrollLeft = 1000; }")
+    assert page.locator(".gcw-classcell").nth(11).evaluate_all(boxes)[0][1] <= 480
+    assert page.locator(".gcw-classes tbody th").evaluate_all(boxes) == pytest.approx(np.array(before), abs=3)
+    head = page.get_by_role("button", name="Classes and channels").bounding_box()
+    assert head["height"] <= 24  # its name keeps to one line
+    note = page.locator(".gcw-classpanel .gcw-note").bounding_box()
+    assert note["y"] >= head["y"] + head["height"] - 1
 
 
 def test_each_cell_has_its_colour_of_the_diverging_table_and_ink_that_is_read(view_open):

@@ -13,6 +13,9 @@ function inkOn(r, g, b) {
   return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179 ? "#000000" : "#ffffff";
 }
 
+const NAME_WIDTH = 126; // CSS pixels, of a class and of a number, with the gaps
+const CELL_WIDTH = 60;
+
 /** A head that opens the table, and the table. A click on a cell explains its class and keeps its channel. */
 function classesPart({ model, say, signal, choose, pin, isApart, refuse }) {
   const id = `gcw-classes-${Math.random().toString(36).slice(2, 10)}`;
@@ -52,7 +55,8 @@ function classesPart({ model, say, signal, choose, pin, isApart, refuse }) {
     const count = (column, sign) => classes.filter((_, row) => Math.sign(valueAt(row, column)) === sign).length;
     const sums = h("tr", {}, h("th", { scope: "row" }, "for / against"), ...channels.map((_, column) => h("td", {}, `${count(column, 1)} / ${count(column, -1)}`)));
     table.replaceChildren(h("thead", {}, head), h("tbody", {}, ...rows), h("tfoot", {}, sums));
-    note.textContent = `α at ${shorten(scene.layer.name)}: the ${plural(channels.length, "channel")} with the largest, for ${plural(classes.length, "class", "classes")}`;
+    table.style.minWidth = `${NAME_WIDTH + channels.length * CELL_WIDTH}px`; // on a narrow page it scrolls
+    note.textContent = `α at ${shorten(scene.layer.name)}: the ${plural(channels.length, "channel")} with the largest |α|, for ${plural(classes.length, "class", "classes")}`;
   }
 
   function paint() {
