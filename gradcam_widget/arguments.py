@@ -54,7 +54,7 @@ def check_model(model: object) -> None:
 
 
 def check_modules(modules: Iterable[nn.Module]) -> None:
-    """Raise ValueError where one of a model's modules has no gradients, or no parameters yet."""
+    """Raise ValueError where one of a model's modules has no gradients, or no parameters or values yet."""
     modules = list(modules)
     quantised = next((kind for kind in dict.fromkeys(map(type, modules)) if "quantized" in kind.__module__), None)
     if quantised is not None:
@@ -63,8 +63,14 @@ def check_modules(modules: Iterable[nn.Module]) -> None:
             "explain the floating-point model that it was made from"
         )
     places = (place.values() for module in modules for place in (module._parameters, module._buffers))
+    tensors = [tensor for tensor in chain.from_iterable(places) if tensor is not None]
+    if any(tensor.is_meta for tensor in tensors):
+        raise ValueError(
+            "model: it has parameters or buffers on the device 'meta', which have no values; "
+            "load its weights first, as with load_state_dict(weights, assign=True)"
+        )
     lazy = (nn.UninitializedParameter, nn.UninitializedBuffer)
-    if any(issubclass(kind, lazy) for kind in set(map(type, chain.from_iterable(places)))):
+    if any(issubclass(kind, lazy) for kind in set(map(type, tensors))):
         raise ValueError(
             "model: it has lazy modules, which do not know their sizes before they have run; "
             "run the model once on an input first"
@@ -101,6 +107,8 @@ def find_device(device: str | torch.device) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'mps'; got {device!r}") from error
+    if found.type == "meta":
+        raise ValueError("device: expected one that computes; got 'meta', where tensors have no values")
     there = {
         "cuda": torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),

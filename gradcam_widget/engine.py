@@ -607,8 +607,16 @@ class GradCAM:
                     f"model: {type(self.model).__name__} cannot be copied ({type(error).__name__}: {error}), "
                     "and weights are changed in a copy only. It must hold no locks, files, or tensors with a graph"
                 ) from error
-        return GradCAM(
-            twin,
+        return self._around()(twin)
+
+    def __reduce__(self) -> tuple[Callable[[nn.Module], GradCAM], tuple[nn.Module]]:
+        """How it is copied and pickled: without what it keeps, and with its model."""
+        return self._around(), (self.model,)
+
+    def _around(self) -> Callable[[nn.Module], GradCAM]:
+        """What makes an engine like this one around another model."""
+        return functools.partial(
+            GradCAM,
             transform=self.transform,
             memory_budget=self._cache.budget,
             class_names=self.class_names,

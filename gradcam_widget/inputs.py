@@ -63,7 +63,7 @@ class Preprocess:
         left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
         image = image.crop((left, top, left + width, top + height))
         values = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
+        mean, std = map(_column, (self.mean, self.std))
         return ((values - mean) / std).contiguous()
 
     def denormalise(self, tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -190,14 +190,23 @@ def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Te
 
     Raises:
         TypeError: for what is no picture, tensor or tuple of tensors.
-        ValueError: for one of the wrong shape, and where the transform fails.
+        ValueError: for one of the wrong shape or without values, and where the transform fails.
+        RuntimeError: inside of a transform of functions, such as ``torch.func.vmap``.
     """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise RuntimeError(
+            "image: it cannot be explained inside of a torch.func transform (vmap, grad, jacrev, ...), where no "
+            "graph of the layers can be kept; ask outside of it, one picture at a time"
+        )
     if isinstance(image, tuple):
         if not image or not all(isinstance(part, Tensor) for part in image):
             kinds = ", ".join(type(part).__name__ for part in image) or "nothing"
             raise TypeError(f"image: a tuple must hold the model's input tensors; got ({kinds})")
+        for part in image:
+            _check_dense(part)
         return (_batched(image[0], spatial), *image[1:])
     if isinstance(image, Tensor):
+        _check_dense(image)
         return (_batched(image, spatial),)
     picture = load_picture(image)
     try:
@@ -218,6 +227,16 @@ def as_inputs(image: object, transform: Transform, spatial: int = 2) -> tuple[Te
             f"transform: expected it to return a float tensor (C, H, W); got {tensor.dtype} {tuple(tensor.shape)}"
         )
     return (_batched(tensor, spatial),)
+
+
+def _check_dense(tensor: Tensor) -> None:
+    """Raise ValueError for a tensor whose values do not lie in memory one by one."""
+    if tensor.layout != torch.strided:
+        raise ValueError(f"image: expected a dense tensor; got {tensor.layout}. Give image.to_dense()")
+    if tensor.is_meta:
+        raise ValueError(
+            "image: it is on the device 'meta', where tensors have no values; make it on the device 'cpu'"
+        )
 
 
 def _batched(tensor: Tensor, spatial: int) -> Tensor:
@@ -317,7 +336,7 @@ def blank(size: tuple[int, int], channels: int, transform: object) -> Tensor:
             f"size, channels: expected (height, width) and a number of channels, whole and positive; got {size!r} "
             f"and {channels!r}"
         )
-    black = torch.zeros(channels, *size)
+    black = torch.zeros(channels, *size, device="cpu")
     statistics = _statistics(transform)
     if statistics and len(statistics[0]) in (1, channels):
         black = (black - _column(statistics[0])) / _column(statistics[1])
@@ -361,11 +380,11 @@ def _statistics(transform: object) -> tuple[tuple[float, ...], tuple[float, ...]
 
 def _numbers(values: Any) -> tuple[float, ...]:
     """One number per channel, from a sequence, an array, a tensor of any shape, or a single number."""
-    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
+    return tuple(torch.as_tensor(values, dtype=torch.float64, device="cpu").flatten().tolist())
 
 
 def _column(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values).view(-1, 1, 1)
+    return torch.tensor(values, device="cpu").view(-1, 1, 1)  # whatever the caller's default device
 
 
 def _denormalise(
