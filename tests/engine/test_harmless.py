@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gradcam_widget.engine import GradCAM
+from gradcam_widget.harmless import ModelState
 from gradcam_widget.methods import METHODS
 
 from .nets import build
@@ -605,6 +606,29 @@ def test_a_model_of_another_dtype_is_explained_anew():
     found = cam.explain(X, 1, "body.1")
     assert found.alpha.dtype == torch.float64
     assert torch.equal(found.alpha, GradCAM(model).explain(X, 1, "body.1").alpha)
+
+
+class OwnFlag(nn.Module):
+    """Keeps its training flag elsewhere than torch's modules do."""
+
+    @property
+    def training(self):
+        return self.__dict__["mode"]
+
+    @training.setter
+    def training(self, mode):
+        self.__dict__["mode"] = mode
+
+
+def test_training_mode_is_seen_wherever_a_module_keeps_its_flag():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), OwnFlag()).eval()
+    state = ModelState(model)
+    assert not state.any_training()
+    for module in (model[0], model[1]):
+        module.train()
+        assert state.any_training()
+        module.eval()
+        assert not state.any_training()
 
 
 def test_switching_between_train_and_eval_runs_nothing():
