@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from pages import PATIENCE, STARTING, Explorer, pixels, write_notebook
+from pages import PATIENCE, RESTART, STARTING, Explorer, pixels, write_notebook
 from playwright.sync_api import expect
 
 SHOW = """from gradcam_widget import GradCAMWidget
@@ -178,6 +178,18 @@ def test_a_stroke_of_the_mouse_its_scores_undo_and_a_reload(open_pad, page, demo
 def winner(demo, tensor, shown):
     values = expected(demo, tensor, shown)
     return max(values, key=lambda label: values[label])
+
+
+def test_without_a_kernel_the_buttons_of_the_pad_keep_their_words(open_pad, page):
+    _, pad = open_pad("paint-gone.ipynb")
+    page.evaluate(RESTART)
+    words = pad.root.locator(".gradcam-words")
+    for name in ("Fill rectangle", "Undo", "Reset"):
+        expect(pad.root.get_by_role("button", name=name)).to_have_class(
+            re.compile("disconnected"), timeout=PATIENCE
+        )
+    signs = words.evaluate_all("all => all.map((one) => getComputedStyle(one, '::before').content)")
+    assert signs == ["none"] * 3  # ipywidgets' broken chain pushes the words out of the button
 
 
 def test_keys_and_wheel_belong_to_the_page_and_hovering_costs_nothing(open_pad, page, messages):
