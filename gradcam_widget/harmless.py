@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import random
 import sys
+import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ __all__ = [
     "autocasts",
     "gradients_on",
     "has_old_hooks",
+    "of_this_thread",
     "plain_arithmetic",
     "rewrites_itself",
     "undisturbed",
@@ -65,6 +67,7 @@ class ModelState:
         self._alike = itemgetter(*alike) if len(alike) > 1 else None
         self._hooked = [place for place in hooks if place]
         self._hook_names = list(map(tuple, self._hooked))
+        self._hooks_of_all = _hooks_of_all()
         # A batch norm's count of batches among them: new running statistics leave no trace but that one.
         tensors = [value for value in self._held if isinstance(value, Tensor)]
         versioned = [tensor for tensor in tensors if not tensor.is_inference()]
@@ -83,6 +86,7 @@ class ModelState:
             or not _same_addresses(self._tensors, self._addresses, self._indices)
             or list(map(_VERSION, self._versioned)) != self._versions
             or (self._hooked and list(map(tuple, self._hooked)) != self._hook_names)
+            or _hooks_of_all() != self._hooks_of_all
         ):
             return False
         held = list(chain.from_iterable(self._views))
@@ -114,6 +118,16 @@ class ModelState:
 
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
     return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+def _hooks_of_all() -> list[tuple[int, ...]]:
+    """Names of the hooks that are on every module there is."""
+    return [
+        tuple(every_module._global_forward_hooks),
+        tuple(every_module._global_forward_pre_hooks),
+        tuple(every_module._global_backward_hooks),
+        tuple(every_module._global_backward_pre_hooks),
+    ]
 
 
 def has_old_hooks(module: nn.Module) -> bool:
@@ -150,10 +164,10 @@ _same_addresses = getattr(torch._C, "_tensors_data_ptrs_at_indices_equal", _comp
 
 
 def gradients_on() -> AbstractContextManager[Any]:
-    """Gradients are recorded inside, also under the caller's no_grad or inference_mode."""
-    if torch.is_inference_mode_enabled():
-        return _out_of_inference_mode()
-    return nullcontext() if torch.is_grad_enabled() else torch.enable_grad()
+    """Gradients are recorded inside, also under the caller's no_grad or inference_mode, which is what it was
+    afterwards whatever a model has switched.
+    """
+    return _out_of_inference_mode() if torch.is_inference_mode_enabled() else torch.enable_grad()
 
 
 @contextmanager
@@ -162,9 +176,32 @@ def _out_of_inference_mode() -> Iterator[None]:
         yield
 
 
+def of_this_thread(function: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for the thread that runs at present; the others, in which the user may run the model meanwhile,
+    get ``otherwise``.
+    """
+    thread = threading.get_ident()
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return (function if threading.get_ident() == thread else otherwise)(*args, **kwargs)
+
+    return chosen
+
+
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_LOCKING = threading.Lock()
+
+
+def _lock_of(model: nn.Module) -> threading.RLock:
+    """What lets one engine at a time run a model: each would take the flags that another one has set for found."""
+    with _LOCKING:
+        return _LOCKS.setdefault(model, threading.RLock())
+
+
 @contextmanager
 def undisturbed(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> Iterator[None]:
-    """Runs the model in eval mode with gradients on and autocast off, and puts everything back.
+    """Runs the model in eval mode with gradients on and autocast off, and puts everything back; other engines of
+    the same model wait.
 
     Put back are training flags, buffers, parameters, weights that hooks compute, and the random state of torch,
     its GPUs, numpy and Python.
@@ -176,7 +213,12 @@ def undisturbed(model: nn.Module, modules: Sequence[nn.Module] | None = None) ->
         model: the model.
         modules: all of its modules, where they are at hand.
     """
-    modules = list(model.modules()) if modules is None else modules
+    with _lock_of(model), _undisturbed(model, list(model.modules()) if modules is None else modules):
+        yield
+
+
+@contextmanager
+def _undisturbed(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[None]:
     flags = list(map(_TRAINING, modules))
     buffers = _Buffers(modules)
     parameters = _Parameters(modules, copied=model in _REWRITING)

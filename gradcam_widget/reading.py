@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +54,13 @@ class Reader:
         Raises:
             ValueError: where the module does not run as it did for the picture that was traced.
         """
-        calls = 0
+        calls, thread = 0, get_ident()
         kept: Tensor | None = None
 
         def hook(module: nn.Module, args: object, output: object) -> None:
             nonlocal calls, kept
+            if get_ident() != thread:
+                return  # another one of the user's runs the model meanwhile
             calls += 1
             own = first_tensor(output)
             if calls == self._record.call and own is not None:

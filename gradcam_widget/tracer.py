@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from collections.abc import Callable, Collection
 from typing import Any
@@ -166,9 +167,12 @@ class _Run:
 
     def _hook(self, name: str, kind: Kind) -> Callable[[nn.Module, Any, Any], Any]:
         calls = 0
+        thread = threading.get_ident()
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             nonlocal calls
+            if threading.get_ident() != thread:
+                return None  # another one of the user's runs the model meanwhile
             calls += 1
             own = first_tensor(output)
             if own is None or own.ndim < 3 or not own.requires_grad or not own.is_floating_point():

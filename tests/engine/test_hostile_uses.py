@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -113,3 +115,87 @@ def test_asking_inside_of_a_transform_of_functions_is_refused_in_words(transform
     with untouched(model), pytest.raises(RuntimeError, match=r"image: .* inside of a torch\.func transform"):
         transform(asked)(torch.ones(2, 2))
     torch.testing.assert_close(cam.explain(PICTURE, 1, "3").alpha, by_hand(model))
+
+
+def test_several_engines_of_one_model_in_threads():
+    model = network().train()
+    expected = [GradCAM(network()).explain(PICTURE, target, "3").alpha for target in range(5)]
+    wrong: list[object] = []
+    began = threading.Barrier(4)
+
+    def ask(cam: GradCAM) -> None:
+        began.wait()
+        for turn in range(20):
+            try:
+                found = cam.explain(PICTURE, turn % 5, "3").alpha
+                cam.ablate(PICTURE, [0], turn % 5, "3")
+                if not torch.allclose(found, expected[turn % 5], rtol=1e-4, atol=1e-7):
+                    wrong.append(found)
+            except Exception as error:
+                wrong.append(error)
+            cam.close()
+
+    with untouched(model):
+        threads = [threading.Thread(target=ask, args=(GradCAM(model),)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_passes_of_another_thread_are_none_of_a_traces():
+    # The other thread runs the same model while the trace is being made.
+    class Meanwhile(nn.Module):
+        other: threading.Thread | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if threading.current_thread() is threading.main_thread():
+                self.other = threading.Thread(target=model[:4], args=(torch.zeros(1, 3, 12, 16),))
+                self.other.start()
+                self.other.join()
+                del self.other
+            return x * 1
+
+    model = network()
+    expected = by_hand(model)
+    model.insert(0, Meanwhile())
+    with untouched(model):
+        cam = GradCAM(model)
+        assert [layer.name for layer in cam.layers(PICTURE)] == ["0", "1", "2", "3", "4", "5", "6"]
+        torch.testing.assert_close(cam.explain(PICTURE, 1, "4").alpha, expected)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_a_model_that_leaves_gradients_switched_off(error):
+    class Off(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch.set_grad_enabled(False)
+            if error is not None:
+                raise error("stopped")
+            return x
+
+    model = network()
+    expected = by_hand(model)
+    model.append(Off())
+    try:
+        with untouched(model), contextlib.suppress(ValueError, KeyboardInterrupt):
+            torch.testing.assert_close(GradCAM(model).explain(PICTURE, 1, "3").alpha, expected)
+    finally:
+        torch.set_grad_enabled(True)
+
+
+def test_hooks_of_all_modules_that_come_and_go_count():
+    model = network()
+    cam = GradCAM(model)
+    expected = by_hand(model)
+    torch.testing.assert_close(cam.explain(PICTURE, 1, "3").alpha, expected)
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, given, output: 2 * output if isinstance(module, nn.Linear) else None
+    )
+    try:
+        found = cam.explain(PICTURE, 1, "3").alpha
+    finally:
+        handle.remove()
+    torch.testing.assert_close(found, 2 * expected)
+    torch.testing.assert_close(cam.explain(PICTURE, 1, "3").alpha, expected)
