@@ -97,6 +97,9 @@ class Notebook:
         name = "JupyterLab Dark" if dark else "JupyterLab Light"
         self.command("apputils:change-theme", {"theme": name})
         self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached", timeout=PATIENCE)
+        # JupyterLab has one splash for all changes of its theme, and each takes it off the page 200 ms after its
+        # end: two in a row would do so twice, which is an error of the page
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=PATIENCE)
 
     def cells(self) -> tuple[int, int]:
         """The number of cells and the index of the active one."""
