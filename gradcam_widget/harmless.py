@@ -35,6 +35,7 @@ _OWN_TRAINING = itemgetter("training")
 _VERSION = operator.attrgetter("_version")
 _POINTER = Tensor.data_ptr
 _SHAPE = operator.attrgetter("shape")
+_WANTS = operator.attrgetter("requires_grad")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
@@ -259,7 +260,9 @@ def rewrites_itself(model: nn.Module) -> bool:
 
 
 class _Parameters:
-    """The parameters of modules as they were: the same addresses and, where copied, bits."""
+    """The parameters of modules as they were: the same addresses, whether they want gradients and, where copied,
+    bits.
+    """
 
     def __init__(self, modules: Sequence[nn.Module], *, copied: bool) -> None:
         owned = (value for module in modules for value in module._parameters.values())
@@ -268,9 +271,13 @@ class _Parameters:
         self._memories = [tensor.data for tensor in self._tensors]
         self._addresses = list(map(_POINTER, self._tensors))
         self._copies = [memory.clone() for memory in self._memories] if copied else []
+        self._wanting = list(map(_WANTS, self._tensors))
 
     def restore(self) -> bool:
         """Put them back; whether any had been written to, as far as torch records it."""
+        if list(map(_WANTS, self._tensors)) != self._wanting:
+            for tensor, wants in zip(self._tensors, self._wanting, strict=True):
+                tensor.requires_grad_(wants)
         moved = list(map(_POINTER, self._tensors)) != self._addresses
         if moved:
             for tensor, memory in zip(self._tensors, self._memories, strict=True):

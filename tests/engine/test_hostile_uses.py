@@ -199,3 +199,30 @@ def test_hooks_of_all_modules_that_come_and_go_count():
         handle.remove()
     torch.testing.assert_close(found, 2 * expected)
     torch.testing.assert_close(cam.explain(PICTURE, 1, "3").alpha, expected)
+
+
+def test_a_model_that_freezes_itself_in_its_pass():
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.inner.requires_grad_(False)
+            return self.inner(x)
+
+    model = Frozen()
+    with untouched(model):
+        found = GradCAM(model).explain(PICTURE, 1, "inner.3").alpha
+    torch.testing.assert_close(found, by_hand(model.inner))
+
+
+def test_a_layer_that_is_overwritten_and_has_old_hooks_is_refused_in_words():
+    # Its hooks go to the operation that made its output, which a clone would hide.
+    model = network()
+    model[1].register_backward_hook(lambda module, given, got: None)
+    with pytest.warns(FutureWarning, match="non-full backward hook"):
+        cam = GradCAM(model)
+        assert "1" not in [layer.name for layer in cam.layers(PICTURE)]
+    with pytest.raises(ValueError, match="layer: '1'"), pytest.warns(FutureWarning, match="non-full"):
+        GradCAM(model).explain(PICTURE, 1, "1")
