@@ -55,7 +55,8 @@ def take(browser: Browser, kind: str, pictures: dict[Path, bool], width: int) ->
             for path, dark in pictures.items():
                 notebook.theme(dark)
                 page.wait_for_timeout(2500)
-                widget.scroll_into_view_if_needed()
+                # not at the edge, where the front end's own bar would be in the margin
+                widget.evaluate("box => box.scrollIntoView({ block: 'center' })")
                 page.mouse.move(5, 5)
                 box = widget.bounding_box()
                 assert box is not None
