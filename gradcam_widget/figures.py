@@ -42,6 +42,9 @@ _FILES: dict[str, Any] = {
 _lock = threading.Lock()
 
 _MARGIN, _GAP = 0.1, 0.2  # inches
+_PANE = 1.7  # inches that a pane with its bars below it takes at least
+_UPRIGHT, _FLAT = 0.62, 1.3  # inches that a colour bar takes at least, for its numbers
+_ONE_LINE = 1.9  # inches of a flat one with what its ends mean on the line of the numbers
 _TITLE, _SMALL = 9.0, 7.0  # points
 _HEAD, _TEXT, _NUMBER = Style(_TITLE, bold=True), Style(_SMALL, MUTED), Style(_SMALL, mono=True)
 
@@ -51,8 +54,9 @@ _P = TypeVar("_P", bound=Paper)
 def draw(plate: Plate, *, width: float = 7.0) -> Figure:
     """The figure of a plate.
 
-    One pane stands beside its bars; several stand side by side, each above its bars, all bars on one scale. Where
-    the width is that of one column of a paper, less than 5 inches, one pane stands above its bars, too.
+    One pane stands beside its bars; several stand side by side, each above its bars, all bars on one scale. In one
+    column of a paper, less than 5 inches, one pane stands above its bars, too, and several stand below one
+    another, each beside its bars.
 
     Args:
         plate: what is on it.
@@ -125,8 +129,11 @@ def _arrange(plate: Plate, width: float, paper: Callable[[float, float], _P], ti
     On a screen letters are set on whole pixels, which takes more room: ``tight`` is the share of a line that text
     may fill by its own measure.
     """
-    one = len(plate.panes) == 1 and width >= 5
-    return (_draw_one if one else _draw_several)(plate, width, paper, tight)
+    count = len(plate.panes)
+    if count == 1 and width >= 5:
+        return _draw_one(plate, width, paper, tight)
+    across = (width - 2 * _MARGIN - _GAP * (count - 1)) / count
+    return (_draw_several if across >= _PANE else _draw_rows)(plate, width, paper, tight)
 
 
 def _draw_one(plate: Plate, width: float, paper: Callable[[float, float], _P], tight: float) -> _P:
@@ -144,7 +151,8 @@ def _draw_one(plate: Plate, width: float, paper: Callable[[float, float], _P], t
     caption = block(plate.caption, width - 2 * _MARGIN, _TEXT, most=8)
     top = _MARGIN + max(sum(lines.height for lines in column) for column in (left, right)) + 0.07
     row = min(max(picture_height / len(order), 0.15), 0.26)
-    body = max(picture_height, row * len(order))
+    scale_height = max(picture_height, _UPRIGHT)
+    body = max(picture_height, row * len(order), scale_height if pane.limit > 0 else 0)
     sheet = paper(width, top + body + 0.12 + caption.height + _MARGIN)
     for column, x in ((left, _MARGIN), (right, second)):
         y = _MARGIN
@@ -152,7 +160,7 @@ def _draw_one(plate: Plate, width: float, paper: Callable[[float, float], _P], t
             y = sheet.write(lines, x, y)
     _draw_pane(sheet, plate, pane, (_MARGIN, top, picture_width, picture_height), box=plate.box)
     if pane.limit > 0:
-        _draw_scale(sheet, pane, (_MARGIN + picture_width + 0.08, top, 0.11, picture_height))
+        _draw_scale(sheet, pane, (_MARGIN + picture_width + 0.08, top, 0.11, scale_height))
     most = float(np.abs(pane.alpha[order]).max(initial=0.0))
     _draw_bars(sheet, plate, pane.alpha, order, most, (second, top, room, row * len(order)))
     sheet.write(caption, _MARGIN, top + body + 0.12)
@@ -185,11 +193,50 @@ def _draw_several(plate: Plate, width: float, paper: Callable[[float, float], _P
             y = sheet.write(lines, left, y)
         _draw_pane(sheet, plate, pane, (left, top, across, down), box=plate.box if i == 0 else None)
         if pane.limit > 0:
-            _draw_scale(sheet, pane, (left, under, across, 0.09), flat=True)
+            _draw_scale(sheet, pane, (left, under, max(across, min(side, _FLAT)), 0.09), flat=True)
         sheet.write(names[i], left, bars_top)
         _draw_bars(sheet, plate, pane.alpha, order, most, (left, bars_at, side, row * len(order)))
     sheet.write(words, _MARGIN, bars_top + name_height)
     sheet.write(caption, _MARGIN, end + 0.12)
+    return sheet
+
+
+def _draw_rows(plate: Plate, width: float, paper: Callable[[float, float], _P], tight: float) -> _P:
+    order = plate.order()
+    block = functools.partial(Block, tight=tight)
+    whole = width - 2 * _MARGIN
+    side = 0.42 * whole
+    second = _MARGIN + side + _GAP
+    room = width - _MARGIN - second
+    words = block(_bar_words(plate, order), whole, _TEXT)
+    caption = block(plate.caption, whole, _TEXT, most=8)
+    row = 0.18
+    heads = [(block(pane.title, whole, _HEAD), block(pane.note, whole, _TEXT)) for pane in plate.panes]
+    names = [block(pane.bars, room, Style(_TITLE - 1, bold=True)) for pane in plate.panes]
+    bodies = [
+        max(_fit(plate, pane, side)[1] + 0.07 + 0.09 + 0.3, name.height + 0.05 + row * len(order))
+        for pane, name in zip(plate.panes, names, strict=True)
+    ]
+    height = sum(title.height + note.height + 0.07 for title, note in heads) + sum(bodies) + _GAP * len(bodies)
+    sheet = paper(width, _MARGIN + height + words.height + 0.07 + caption.height + _MARGIN)
+    most = max(float(np.abs(pane.alpha[order]).max(initial=0.0)) for pane in plate.panes)
+    y = _MARGIN
+    for pane, head, name, body in zip(plate.panes, heads, names, bodies, strict=True):
+        for lines in head:
+            y = sheet.write(lines, _MARGIN, y)
+        y += 0.07
+        across, down = _fit(plate, pane, side)
+        _draw_pane(
+            sheet, plate, pane, (_MARGIN, y, across, down), box=plate.box if pane is plate.panes[0] else None
+        )
+        if pane.limit > 0:
+            flat = (_MARGIN, y + down + 0.07, max(across, min(side, _FLAT)), 0.09)
+            _draw_scale(sheet, pane, flat, flat=True)
+        bars_at = sheet.write(name, second, y) + 0.05
+        _draw_bars(sheet, plate, pane.alpha, order, most, (second, bars_at, room, row * len(order)))
+        y += body + _GAP
+    y = sheet.write(words, _MARGIN, y) + 0.07
+    sheet.write(caption, _MARGIN, y)
     return sheet
 
 
@@ -267,8 +314,15 @@ def _draw_scale(sheet: Paper, pane: Pane, place: Place, *, flat: bool = False) -
     upper, lower = pane.ends
     if flat:
         y = top + height + 0.11
-        sheet.label(left, y, f"{low} {lower}".strip(), _NUMBER)
-        sheet.label(left + width, y, f"{upper} {high}".strip(), replace(_NUMBER, align="right"))
+        if width < _ONE_LINE:
+            end = Style(_SMALL - 0.5, MUTED)
+            sheet.label(left, y, low, _NUMBER)
+            sheet.label(left, y + 0.12, lower, end)
+            sheet.label(left + width, y, high, replace(_NUMBER, align="right"))
+            sheet.label(left + width, y + 0.12, upper, replace(end, align="right"))
+        else:
+            sheet.label(left, y, f"{low} {lower}".strip(), _NUMBER)
+            sheet.label(left + width, y, f"{upper} {high}".strip(), replace(_NUMBER, align="right"))
         if pane.signed:
             sheet.label(left + width / 2, y, "0", replace(_NUMBER, align="center"))
         return

@@ -218,6 +218,42 @@ def test_sizes_are_in_inches_and_nothing_leaves_the_page():
             assert box.y1 <= page.y1, text.get_text()
 
 
+@pytest.mark.parametrize("width", [3.0, 3.4, 5.0, 7.0])
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("size", [(64, 64), (20, 200), (200, 20)])
+def test_no_words_lie_over_others_and_none_leave_the_page(width, count, size):
+    plate = replace(figures.plate_of(explanation(), grey()), picture=np.full((*size, 3), 128, np.uint8))
+    (first,) = plate.panes
+    signed = replace(first, title="second", signed=True, colormap="RdBu_r", ends=("for", "against"), limit=0.184)
+    figure = figures.draw(replace(plate, panes=(first, signed, first)[:count]), width=width)
+    renderer = figure.canvas.get_renderer()
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in figure.texts if text.get_text()]
+    for index, (words, box) in enumerate(boxes):
+        assert -1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1, words
+        assert -1 <= box.y0 <= box.y1 <= figure.bbox.y1 + 1, words
+        for others, other in boxes[:index]:
+            apart = box.x0 >= other.x1 or other.x0 >= box.x1 or box.y0 >= other.y1 - 1 or other.y0 >= box.y1 - 1
+            assert apart, (words, others)
+    for axes in figure.axes:
+        place = axes.get_position()
+        assert min(place.x0, place.y0) >= 0, axes.get_label()
+        assert max(place.x1, place.y1) <= 1, axes.get_label()
+    assert len(bars_of(figure)) == count
+
+
+def test_a_comparison_in_one_column_stands_below_one_another():
+    plate = figures.plate_of(explanation(), grey())
+    (first,) = plate.panes
+    second = replace(first, title="second", alpha=first.alpha / 2)
+    figure = figures.draw(replace(plate, panes=(first, second)), width=3.3)
+    upper, lower = axes_of(figure, "picture")
+    assert upper.get_position().y0 > lower.get_position().y1
+    assert bars_of(figure) == [[-4, 2, 1], [-2, 1, 0.5]]
+    for picture, bars in zip((upper, lower), axes_of(figure, "bars"), strict=True):
+        assert bars.get_position().x0 > picture.get_position().x1
+        assert bars.get_position().width > 0.1
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     # as the view writes them (words.js)
