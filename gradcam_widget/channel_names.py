@@ -212,8 +212,11 @@ class ChannelNames:
             quality: of the pictures, as JPEG from 1 to 95; None keeps every pixel, in some four times the room.
 
         Raises:
-            ValueError: for a quality that there is not. OSError: where the file cannot be written.
+            ValueError: for a quality that there is not, and a name that does not end in .npz. OSError: where the
+                file cannot be written.
         """
+        if Path(path).suffix.lower() != ".npz":
+            raise ValueError(f"path: expected a name that ends in .npz; got {Path(path).name!r}")
         if quality is not None and (isinstance(quality, bool) or not 1 <= quality <= 95):
             raise ValueError(f"quality: expected 1 to 95, or None for every pixel; got {quality!r}")
         files = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,9 +60,23 @@ def add_export_command(commands: Any) -> None:
         "--questions", nargs="+", default=[], metavar="TEXT", help="printed with lines to write on"
     )
     export.add_argument(
-        "--max-mb", type=float, default=3.0, metavar="N", help="what the file may weigh, in megabytes; default: 3"
+        "--max-mb",
+        type=_megabytes,
+        default=3.0,
+        metavar="N",
+        help="what the file may weigh, in megabytes; default: 3",
     )
     export.set_defaults(run=_export)
+
+
+def _megabytes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0; got {text!r}")
+    return number
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -86,6 +101,8 @@ def _write(options: argparse.Namespace) -> Path:
     missing = [path for path in options.images if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"there is no picture {str(missing[0])!r}")
+    if not options.output.parent.is_dir():
+        raise FileNotFoundError(f"-o: there is no folder {str(options.output.parent)!r}; make it first")
     if options.output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"-o: expected a name that ends in .html; got {options.output.name!r}")
     from gradcam_widget.widget.explorer import GradCAMWidget

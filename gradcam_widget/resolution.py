@@ -11,7 +11,7 @@ from gradcam_widget.layers import nearest_names
 from gradcam_widget.targets import BinaryLogit, ClassLogit, Target
 from gradcam_widget.trace import Record, Trace
 
-__all__ = ["NO_MAPS", "find_record", "is_side_head", "settle_target"]
+__all__ = ["NO_MAPS", "check_names", "find_record", "is_side_head", "settle_target"]
 
 NO_MAPS = (
     "model: no module's output is a feature map with a gradient, (1, K, h, w) or tokens that form a grid, for "
@@ -35,12 +35,20 @@ def settle_target(target: Target | None, output: Tensor, names: Sequence[str] | 
         )
     if output.numel() == 1:
         return _side(target, output, names)
-    if names and len(names) != output.numel():
-        raise ValueError(f"class_names: got {len(names)} names for a model with {output.numel()} classes")
+    check_names(names, output.numel())
     if target is None:
         return named_class(int(output.argmax()), names)
     check_class(target.index, output.numel())
     return target
+
+
+def check_names(names: Sequence[str] | None, count: int) -> None:
+    """Raise ValueError for names of another number of classes than the model has; one score may have two names."""
+    if names and len(names) != count and count > 1:
+        raise ValueError(
+            f"class_names: got {len(names)} names for a model with {count} classes; give one for each, in the "
+            "order of the scores, or none for numbers"
+        )
 
 
 def _side(target: ClassLogit | None, output: Tensor, names: Sequence[str] | None) -> Target:

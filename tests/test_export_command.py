@@ -68,7 +68,7 @@ def test_names_of_other_weights_are_not_taken_over(picture, weights, tmp_path):
         (["nowhere.png"], "there is no picture 'nowhere.png'"),
         (["text.png"], "image: 'text.png' is not a picture that Pillow can read"),
         (["noise.png", "-o", "lesson.pdf"], "-o: expected a name that ends in .html; got 'lesson.pdf'"),
-        (["noise.png", "-o", "nowhere/lesson.html"], "path: there is no folder 'nowhere'; make it first"),
+        (["noise.png", "-o", "nowhere/lesson.html"], "-o: there is no folder 'nowhere'; make it first"),
         (["noise.png", "--model", "resnet51"], "name: 'resnet51' is not a torchvision classifier"),
         (["noise.png", "--weights", "nowhere.pth"], "--weights: there is no file 'nowhere.pth'"),
         (["noise.png", "--weights", "text.png"], "--weights: text.png cannot be read as weights"),
@@ -140,3 +140,24 @@ def test_what_is_left_out_is_said(picture, weights, tmp_path, capsys):
     )
     assert "a larger --max-mb" in printed.err
     assert file.stat().st_size <= 500_000
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "-1", "0", "x"])
+def test_what_the_file_may_weigh_is_a_number_above_0(picture, tmp_path, number, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["export", str(picture), "-o", str(tmp_path / "a.html"), f"--max-mb={number}"])
+    assert f"argument --max-mb: expected a number above 0; got '{number}'" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_loaded(picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(models, "load_model", None)
+    assert cli.main(["export", str(picture), "-o", str(tmp_path / "none" / "a.html")]) == 1
+    assert "-o: there is no folder" in capsys.readouterr().err
+
+
+def test_names_for_another_number_of_classes_are_told_as_that(picture, weights, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("ant\nbee\n", "utf-8")
+    arguments = ["export", str(picture), "-o", str(tmp_path / "a.html"), "--model", "resnet18"]
+    assert cli.main([*arguments, "--weights", str(weights), "--class-names", str(names)]) == 1
+    assert "class_names: got 2 names for a model with 3 classes; give one for each" in capsys.readouterr().err

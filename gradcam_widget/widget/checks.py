@@ -30,6 +30,10 @@ _FOLLOWED = ("explanation", "image_index")  # the explorer sets one after the ot
 _TELL_SECONDS = 0.1  # how often progress is told
 _YIELD_SECONDS = 0.002  # for which the engine is left to others after each batch
 _KEPT = 24  # results that are remembered
+_NO_MAP = {
+    "title": "There is no map to check",
+    "message": "A check is one of the map on show. Choose a method, layer and class that show one, then run it.",
+}
 _DOTS = 144  # per inch of a figure, twice what a page has
 
 
@@ -106,6 +110,8 @@ class CheckPanel(anywidget.AnyWidget):
         job = self._begin()
         if job is not None:
             self._work(job)
+        elif (running := self._job) is not None:
+            running.ended.wait()
         return self.found
 
     def check_now(self, check: str | None = None) -> Result | None:
@@ -183,6 +189,8 @@ class CheckPanel(anywidget.AnyWidget):
     def _begin(self) -> _Job | None:
         with self._lock:
             key = self._key()
+            if key is None:
+                self.notice = _NO_MAP
             if key is None or self._job is not None:
                 return None
             self._job = job = _Job(key, CHECKS[self.check])
@@ -191,7 +199,13 @@ class CheckPanel(anywidget.AnyWidget):
             return job
 
     def _work(self, job: _Job) -> None:
-        """Run a check to its end, or until nobody wants it any more."""
+        try:
+            self._run_to_its_end(job)
+        finally:
+            job.ended.set()
+
+    def _run_to_its_end(self, job: _Job) -> None:
+        """Run a check, or leave off where nobody wants it any more."""
         key, check, explorer = job.key, job.check, self._explorer
         others = [image for image in explorer.pictures.values() if image is not key.image]
         asked = Asked(explorer.engine, key.image, key.target, key.layer, key.method, others)
@@ -265,6 +279,8 @@ class CheckPanel(anywidget.AnyWidget):
             if self._job is not None and self._job.key != key:
                 self._drop(None)
                 self.notice = {}
+            if key is not None and self.notice == _NO_MAP:
+                self.notice = {}
         if self._pass_seconds is None:
             self._pass_seconds = _seconds_of(self._explorer.status)
         self._follow()
@@ -289,6 +305,7 @@ class _Job:
     key: _Key
     check: Check
     next_word: float = 0.0
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 def _message(found: Result, key: _Key) -> dict[str, Any]:

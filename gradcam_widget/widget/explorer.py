@@ -433,7 +433,12 @@ class GradCAMWidget(
 
     @property
     def pictures(self) -> dict[str, object]:
-        """The pictures on offer by name, as they were given."""
+        """The pictures on offer by name, as they were given.
+
+        Raises:
+            RuntimeError: after `close`, when the widget holds none any more.
+        """
+        self._check_open()
         return dict(zip(self._state.offer.pictures, self._images, strict=True))
 
     def put_picture(
@@ -459,9 +464,10 @@ class GradCAMWidget(
             Its index.
         """
         self._check_open()
-        (given,), (image,) = named_pictures({name: image})
+        (given,), (image,) = named_pictures({name: image}, "image")
         with self._lock:
             offer = self._state.offer
+            _check_like(like, len(offer.pictures))
             if given in offer.pictures:
                 index = offer.pictures.index(given)
                 self._replace_image(index, image)
@@ -491,9 +497,14 @@ class GradCAMWidget(
 
         Returns:
             The `gradcam_widget.widget.paint.PaintPad`.
+
+        Raises:
+            TypeError: for anything but two numbers. ValueError: for a size or number of channels that cannot be.
         """
         self._check_open()
         if blank is not None:
+            if not isinstance(blank, (tuple, list)) or len(blank) != 2:
+                raise TypeError(f"blank: expected (height, width) in pixels, such as (28, 28); got {blank!r}")
             self.put_picture("drawing", self.engine.blank(blank, channels))
         if "paint" not in self.panels:
             self.panels = (*self.panels, "paint")
@@ -507,6 +518,7 @@ class GradCAMWidget(
 
         Returns:
             The result: ``verdict``, ``numbers``, ``figure()``; None where there is none, and the panel says why.
+            One that runs already is waited for.
         """
         self._check_open()
         if "checks" not in self.panels:
@@ -720,6 +732,7 @@ class GradCAMWidget(
 
     @traitlets.validate("class_table")
     def _validate_class_table(self, proposal: Any) -> bool:
+        self._check_open()
         return _checked_class_table(proposal["value"])
 
     def _on_own_class_table(self, change: Any) -> None:
@@ -833,6 +846,15 @@ def _checked_class_table(value: object) -> bool:
     if not isinstance(value, bool):
         raise SettingError(f"class_table: expected True or False; got {value!r}")
     return value
+
+
+def _check_like(like: object, count: int) -> None:
+    if like is None:
+        return
+    if isinstance(like, bool) or not isinstance(like, int):
+        raise TypeError(f"like: expected the index of a picture, or None; got {like!r}")
+    if not 0 <= like < count:
+        raise ValueError(f"like: expected the index of a picture, 0 to {count - 1}; got {like}")
 
 
 def _never() -> bool:

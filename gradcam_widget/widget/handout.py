@@ -19,6 +19,7 @@ from gradcam_widget.files import checked_path, write_file
 from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
 from gradcam_widget.perturbation import Cancelled
+from gradcam_widget.resolution import check_names
 from gradcam_widget.targets import Counterfactual
 from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.handout_page import (
@@ -124,6 +125,8 @@ class HandOut:
         words = Words.checked(title, text, questions)
         if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, Integral)):
             raise TypeError(f"max_bytes: expected an int or None; got {max_bytes!r}")
+        if max_bytes is not None and max_bytes <= 0:
+            raise ValueError(f"max_bytes: expected a positive number of bytes, or None; got {max_bytes}")
         with self._lock, self._aside():
             lesson = self._lesson(layers, targets, images, words, progress)
         page, left_out = page_within(lesson, max_bytes)
@@ -336,6 +339,8 @@ class HandOut:
         """What is explained, as the state takes it, each once."""
         many = isinstance(targets, (list, tuple, set, frozenset, range))
         scores = self.engine.predict(self._input(index))
+        if scores.ndim == 1:
+            check_names(self.engine.class_names, len(scores))
         labels = classes_of(scores, self.engine.class_names)
         if targets is not None:
             wanted = list(targets) if many else [targets]

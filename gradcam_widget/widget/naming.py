@@ -46,10 +46,12 @@ class Naming(traitlets.HasTraits):
     _failure: Any
     _unpaid: Any
     _lock: threading.RLock
+    _check_open: Any
     _edition = 0  # counts how often the names have been set, since the view keeps patches
 
     @traitlets.validate("names")
     def _validate_names(self, proposal: Any) -> dict[str, ChannelNames]:
+        self._check_open()
         return checked_names(proposal["value"], self.engine)
 
     def _begin_naming(self, names: object) -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ _UPLOAD_PIXELS = 50_000_000
 _UPLOAD_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 
 
-def named_pictures(images: object) -> tuple[tuple[str, ...], list[Any]]:
+def named_pictures(images: object, what: str = "images") -> tuple[tuple[str, ...], list[Any]]:
     """Names, all different, and pictures.
 
     Args:
         images: one picture, a list or a tensor (N, C, H, W) of them, or a dict name -> picture.
+        what: the argument that errors name.
 
     Raises:
         TypeError, ValueError: for anything else, and for no picture at all. FileNotFoundError: for a missing file.
@@ -40,16 +41,19 @@ def named_pictures(images: object) -> tuple[tuple[str, ...], list[Any]]:
         pictures = list(images) if isinstance(images, list) else [images]
         names = [_picture_name(picture, number) for number, picture in enumerate(pictures, 1)]
     if not pictures:
-        raise ValueError("images: expected at least one picture; got none")
+        raise ValueError(f"{what}: expected at least one picture; got none")
     for position, picture in enumerate(pictures):
         if isinstance(picture, os.PathLike | str):
             pictures[position] = path = Path(picture)
             if not path.is_file():
-                raise FileNotFoundError(f"images: there is no file {str(path)!r}; check the path")
+                there = "a folder, not a file, at" if path.is_dir() else "no file"
+                raise FileNotFoundError(f"{what}: there is {there} {str(picture)!r}; check the path")
         elif not isinstance(picture, Image.Image | np.ndarray | Tensor | tuple):
+            several = isinstance(picture, Iterable)
             raise TypeError(
-                "images: expected a picture, a list of pictures or a dict name -> picture, each a PIL image, a "
+                f"{what}: expected a picture, a list of pictures or a dict name -> picture, each a PIL image, a "
                 f"uint8 array (H, W, 3), a path or a float tensor (C, H, W); got {type(picture).__name__}"
+                f"{'. Put several pictures into a list: list(...)' if several else ''}"
             )
     return unique(names), pictures
 

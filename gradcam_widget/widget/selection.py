@@ -126,6 +126,7 @@ class Selection(traitlets.HasTraits):
 
     @traitlets.validate(*PICKS)
     def _validate_pick(self, proposal: Any) -> Any:
+        self._check_open()
         return checked(proposal["trait"].name, proposal["value"], self._ground())
 
     def _ground(self) -> Ground | None:

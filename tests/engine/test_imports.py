@@ -361,6 +361,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "layers",
         "methods",
         "perturbation",
+        "resolution",
         "targets",
         "widget.canvas",
         "widget.handout_page",

@@ -449,7 +449,9 @@ def test_a_sprite_has_the_patches_side_by_side_in_ten_kilobytes(names):
     with pytest.raises(ValueError, match="channel: expected 0 to 3"):
         names.patch(4)
     with pytest.raises(ValueError, match="quality"):
-        names.save("x", quality=0)
+        names.save("x.npz", quality=0)
+    with pytest.raises(ValueError, match=r"path: expected a name that ends in .npz; got 'names.txt'"):
+        names.save("names.txt")
 
 
 # -- in words --------------------------------------------------------------------------------------------------

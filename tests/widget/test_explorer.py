@@ -350,6 +350,8 @@ def test_a_ready_engine_is_used_and_left_open(make: Callable[..., GradCAMWidget]
         ({"images": [3]}, TypeError, "images: expected a picture, .* got int"),
         ({"images": None}, TypeError, "images: expected a picture, .* got NoneType"),
         ({"images": "no/such.png"}, FileNotFoundError, "images: there is no file 'no.such.png'"),
+        ({"images": "."}, FileNotFoundError, "images: there is a folder, not a file, at '.'"),
+        ({"images": iter([])}, TypeError, r"got list_iterator. Put several pictures into a list: list\(...\)"),
         ({"layer": "cnv"}, ValueError, "layer: expected one of the 2 feature maps.*Nearest: conv"),
         ({"layer": 3}, ValueError, "layer: expected the name of a layer"),
         ({"target": 7}, ValueError, "target: expected a class from 0 to 3"),
@@ -1104,6 +1106,11 @@ def test_close_leaves_no_comm_no_widget_and_no_thread() -> None:
         widget.layer = "pool"
     with pytest.raises(RuntimeError, match="closed; make a new one"):
         widget.set(layer="pool")
+    for name, value in {"names": {}, "class_table": True, "show_box": True, "probe": (0, 0), "channel": 1}.items():
+        with pytest.raises(RuntimeError, match="closed; make a new one"):
+            setattr(widget, name, value)
+    with pytest.raises(RuntimeError, match="closed; make a new one"):
+        assert widget.pictures is None
     widget.refresh()
     browser_says(widget._canvas, type="target", index=1)
 
@@ -1148,3 +1155,25 @@ def test_colab_is_told_once_to_show_widgets(
     explorer._enable_colab()
     explorer._enable_colab.cache_clear()
     assert calls == ["enabled"]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda w: w.put_picture("x", None), TypeError, "image: expected a picture"),
+        (
+            lambda w: w.put_picture("x", red_left(), like=9),
+            ValueError,
+            "like: expected the index .* 0 to 0; got 9",
+        ),
+        (lambda w: w.put_picture("x", red_left(), like="a"), TypeError, "like: expected the index .* got 'a'"),
+        (lambda w: w.paint(blank=28), TypeError, r"blank: expected \(height, width\) in pixels.*got 28"),
+    ],
+)
+def test_pictures_that_cannot_be_put_are_told_by_their_arguments(
+    explore: Callable[..., GradCAMWidget], call: Callable[[GradCAMWidget], object], kind: type, message: str
+) -> None:
+    widget = explore(Four(), red_left())
+    with pytest.raises(kind, match=message):
+        call(widget)
+    assert len(widget.pictures) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,41 @@ def test_pictures_of_any_kind_are_checked(make):
     draw = np.random.default_rng(0)
     _, panel = make(images=[Image.fromarray(draw.integers(0, 255, (40, 40, 3), dtype=np.uint8))])
     assert panel.run("occlusion") is not None
+
+
+def test_a_check_that_runs_already_is_waited_for(make, monkeypatch):
+    running, go_on = threading.Event(), threading.Event()
+    noise = CHECKS["noise"]
+
+    def run(asked: Any, progress: Any) -> Any:
+        running.set()
+        assert go_on.wait(PATIENCE)
+        return noise.run(asked, progress)
+
+    monkeypatch.setitem(CHECKS, "noise", replace(noise, run=run))
+    _, panel = make()
+    browser_sets(panel, check="noise")
+    browser_says(panel, type="run")
+    assert running.wait(PATIENCE)
+    found: list[Any] = []
+    asking = threading.Thread(target=lambda: found.append(panel.run()))
+    asking.start()
+    go_on.set()
+    asking.join(PATIENCE)
+    ended("gradcam_widget check")
+    assert found == [panel.found]
+    assert panel.found is not None
+
+
+def test_without_a_map_it_is_said_that_there_is_none_to_check(make):
+    widget, panel = make()
+    widget.set(layer="conv", method="ScoreCAM")
+    assert widget.explanation is None
+    assert panel.run("noise") is None
+    assert panel.notice["title"] == "There is no map to check"
+    widget.method = "GradCAM"
+    assert panel.notice == {}
+    assert panel.run("noise") is not None
 
 
 def test_closing_the_explorer_closes_it_and_stops_it(monkeypatch):
