@@ -271,6 +271,14 @@ def _read_file(path: Path) -> object:
                 raise ValueError(f"manifest: that of {path.name!r} is too large for a manifest")
         with np.load(path, allow_pickle=False) as arrays:
             text = arrays["manifest"]
+    except ValueError as error:
+        if str(error).startswith("manifest: "):
+            raise
+        # Numpy's own words ask for the pickle to be allowed, which runs what is in it.
+        raise ValueError(
+            f"manifest: that of {path.name!r} is a pickled object, which is never read; it was not written by "
+            "gradcam_widget"
+        ) from error
     except KeyError as error:
         raise ValueError(
             f"manifest: {path.name!r} has none; widget.save('name.npz') writes one into its files"

@@ -276,8 +276,10 @@ class ChannelNames:
             with np.load(path, allow_pickle=False) as held:
                 return cls._from(held)
         except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
+            # Numpy's own words ask for pickled objects to be allowed, which runs what is in them.
+            why = "it is no npz file, or holds pickled objects" if "pickle" in str(error) else error
             raise ValueError(
-                f"path: {Path(path).name!r} is no file of channel names, or is damaged ({error}); compute it anew "
+                f"path: {Path(path).name!r} is no file of channel names, or is damaged ({why}); compute it anew "
                 "with name_channels(...).save(path)"
             ) from error
 

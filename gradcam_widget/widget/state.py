@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -234,8 +235,7 @@ class State(HasTraits):
         return value
 
     def _checked_target(self, value: object, image_index: int, name: str) -> object:
-        if isinstance(value, Integral) and not isinstance(value, bool):
-            value = int(value)
+        value = _as_int(value)
         if not (value is None or isinstance(value, (int, str)) or callable(value)) or isinstance(value, bool):
             none = "the predicted class" if name == "target" else "no comparison"
             raise SettingError(
@@ -246,6 +246,14 @@ class State(HasTraits):
             self.offer.check_target(value, image_index)
         except (TypeError, ValueError) as error:
             raise SettingError(str(error).replace("target:", f"{name}:", 1)) from error
+        return value
+
+
+def _as_int(value: Any) -> Any:
+    """An int from what counts as one, such as a tensor with one integer; all else as it is."""
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except TypeError:
         return value
 
 

@@ -240,7 +240,7 @@ def test_nothing_is_unpickled(tmp_path):
             return (Path.touch, (target,))
 
     np.savez(tmp_path / "trap.npz", manifest=np.array([Own()], dtype=object))
-    with pytest.raises(ValueError, match=r"allow_pickle|pickle"):
+    with pytest.raises(ValueError, match=r"manifest: that of .* is a pickled object, which is never read"):
         read_manifest(tmp_path / "trap.npz")
     (tmp_path / "raw.npz").write_bytes(pickle.dumps(Own()))
     with pytest.raises(ValueError, match=r"cannot be read as an .npz file"):

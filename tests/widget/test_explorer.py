@@ -1177,3 +1177,20 @@ def test_pictures_that_cannot_be_put_are_told_by_their_arguments(
     with pytest.raises(kind, match=message):
         call(widget)
     assert len(widget.pictures) == 1
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.int64])
+def test_a_class_may_be_what_argmax_gives(
+    explore: Callable[..., GradCAMWidget], tmp_path: Path, kind: Callable[[int], Any]
+) -> None:
+    widget = explore(Four(), red_left())
+    widget.target = kind(2)
+    assert (widget.target, type(widget.target)) == (2, int)
+    assert widget.explanation.target.index == 2
+    widget.set(compare_target=kind(1))
+    assert widget.compare_target == 1
+    widget.to_html(tmp_path / "lesson.html", targets=[kind(0), 3])
+    with pytest.raises(traitlets.TraitError, match="target: expected None"):
+        widget.target = torch.tensor([1, 2])
+    with pytest.raises(traitlets.TraitError, match="target: expected None"):
+        widget.target = torch.tensor(1.0)
