@@ -49,11 +49,11 @@ def named_pictures(images: object, what: str = "images") -> tuple[tuple[str, ...
                 there = "a folder, not a file, at" if path.is_dir() else "no file"
                 raise FileNotFoundError(f"{what}: there is {there} {str(picture)!r}; check the path")
         elif not isinstance(picture, Image.Image | np.ndarray | Tensor | tuple):
-            several = isinstance(picture, Iterable)
+            forms = "a PIL image, a uint8 array (H, W, 3), a path or a float tensor (C, H, W)"
+            several = "a picture, a list of pictures or a dict name -> picture, each "
+            advice = ". Put several pictures into a list: list(...)" if isinstance(picture, Iterable) else ""
             raise TypeError(
-                f"{what}: expected a picture, a list of pictures or a dict name -> picture, each a PIL image, a "
-                f"uint8 array (H, W, 3), a path or a float tensor (C, H, W); got {type(picture).__name__}"
-                f"{'. Put several pictures into a list: list(...)' if several else ''}"
+                f"{what}: expected {several if what == 'images' else ''}{forms}; got {type(picture).__name__}{advice}"
             )
     return unique(names), pictures
 

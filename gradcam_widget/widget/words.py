@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import gradcam_widget
 from gradcam_widget.diagnosis import Diagnosis
 from gradcam_widget.engine import Passes
 from gradcam_widget.explanation import Explanation
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _PREDICTIONS = 5
+_PACKAGE = Path(gradcam_widget.__file__).parent
 
 
 def classes_of(scores: Tensor, names: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -176,13 +179,21 @@ def in_words(error: Exception, device: torch.device, *, stale: bool) -> Notice:
         )
         said = text.removeprefix("memory: ") if text.startswith("memory: ") else ""  # by the engine, in words
         return Notice("Out of memory", f"{said[:1].upper()}{said[1:]}." if said else advice, stale)
-    if isinstance(error, (ValueError, TypeError, OSError)):
+    if isinstance(error, OSError) or (isinstance(error, (ValueError, TypeError)) and not _is_of_the_model(error)):
         return Notice("No explanation for this selection", text, stale)
     return Notice(
         f"{type(error).__name__} while explaining",
         f"{text}. Choose something else, or look into the model; the traceback is in the log 'gradcam_widget'.",
         stale,
     )
+
+
+def _is_of_the_model(error: Exception) -> bool:
+    """Whether an error came out of a model's own code: ours are raised here, after a look at what was asked."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and not Path(at.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE)
 
 
 def idle_gpu(device: torch.device) -> str | None:

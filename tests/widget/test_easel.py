@@ -291,7 +291,7 @@ def test_a_picture_can_be_put_in_the_place_of_another(make):
     assert widget.put_picture("new", red_left(), show=False) == 2
     assert (widget.image_index, list(widget.pictures)) == (1, ["left", "greenish", "new"])
     assert [name for name, _ in widget._controls.picture.options] == ["left", "greenish", "new"]
-    with pytest.raises(TypeError, match="images: expected a picture"):
+    with pytest.raises(TypeError, match="image: expected a PIL image"):
         widget.put_picture("new", 3)
 
 

@@ -820,16 +820,17 @@ def test_a_wrong_class_from_the_view_is_shown(widget: GradCAMWidget) -> None:
     assert widget.target is None
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, ValueError])
 def test_a_model_that_raises_is_shown_logged_and_left_behind(
-    make: Callable[..., GradCAMWidget], caplog: pytest.LogCaptureFixture
+    make: Callable[..., GradCAMWidget], caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ) -> None:
     model = Moody()
     widget = make(model)
-    model.error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    model.error = kind("mat1 and mat2 shapes cannot be multiplied")
     with caplog.at_level(logging.ERROR, "gradcam_widget"):
         choose(widget._controls.picture, "green")
     notice = widget._canvas.notice
-    assert notice["title"] == "RuntimeError while explaining"
+    assert notice["title"] == f"{kind.__name__} while explaining"
     assert notice["message"].startswith("mat1 and mat2 shapes cannot be multiplied. ")
     assert notice["stale"] is True
     assert "Traceback" in caplog.text
@@ -1160,7 +1161,7 @@ def test_colab_is_told_once_to_show_widgets(
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda w: w.put_picture("x", None), TypeError, "image: expected a picture"),
+        (lambda w: w.put_picture("x", None), TypeError, "image: expected a PIL image, a uint8 array"),
         (
             lambda w: w.put_picture("x", red_left(), like=9),
             ValueError,
