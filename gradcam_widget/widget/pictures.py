@@ -50,11 +50,9 @@ def named_pictures(images: object, what: str = "images") -> tuple[tuple[str, ...
                 raise FileNotFoundError(f"{what}: there is {there} {str(picture)!r}; check the path")
         elif not isinstance(picture, Image.Image | np.ndarray | Tensor | tuple):
             forms = "a PIL image, a uint8 array (H, W, 3), a path or a float tensor (C, H, W)"
-            several = "a picture, a list of pictures or a dict name -> picture, each "
+            several = "a picture, a list of pictures or a dict name -> picture, each " if what == "images" else ""
             advice = ". Put several pictures into a list: list(...)" if isinstance(picture, Iterable) else ""
-            raise TypeError(
-                f"{what}: expected {several if what == 'images' else ''}{forms}; got {type(picture).__name__}{advice}"
-            )
+            raise TypeError(f"{what}: expected {several}{forms}; got {type(picture).__name__}{advice}")
     return unique(names), pictures
 
 
