@@ -78,6 +78,9 @@ def test_it_is_drawn_and_answers(opened):
     shown = pixels(explorer.picture)
     assert shown[..., 3].min() == 255
     assert shown[..., :3].std() > 10
+    # the whole of it is in its cell, beside the prompt
+    cut = "area => area.scrollWidth - area.clientWidth"
+    assert explorer.page.locator(".jp-OutputArea-child", has=explorer.root).evaluate(cut) <= 1
 
     explorer.choose("Layer", "_conv_head ·")
     explorer.wait("Egyptian cat", "_conv_head")
