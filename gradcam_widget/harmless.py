@@ -24,6 +24,7 @@ __all__ = [
     "autocasts",
     "gradients_on",
     "has_old_hooks",
+    "never_compiled",
     "of_this_thread",
     "plain_arithmetic",
     "rewrites_itself",
@@ -393,6 +394,14 @@ def _eagerly() -> AbstractContextManager[Any]:
         return nullcontext()
     stance: AbstractContextManager[Any] = set_stance("force_eager")
     return stance
+
+
+def never_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that runs as written also where torch has no way to run compiled parts so, and would compile it."""
+    if getattr(torch.compiler, "set_stance", None) is not None or "torch._dynamo" not in sys.modules:
+        return function
+    disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call] # as in torch 2.4
+    return disabled
 
 
 def _random_state() -> Callable[[], None]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv, padding, pooling
 
-from gradcam_widget.harmless import ModelState, has_old_hooks, rewrites_itself, undisturbed
+from gradcam_widget.harmless import ModelState, has_old_hooks, never_compiled, rewrites_itself, undisturbed
 from gradcam_widget.layers import CustomLayout, Kind, Layout, find_layout, kind_of
 from gradcam_widget.targets import select_output
 from gradcam_widget.trace import Call, Record, Trace
@@ -144,7 +144,8 @@ class _Run:
             try:
                 for name, module in self._state.named:
                     if name and not _is_no_layer(module.__class__):
-                        handles.append(module.register_forward_hook(self._hook(name, kind_of(module, name))))
+                        hook = never_compiled(self._hook(name, kind_of(module, name)))
+                        handles.append(module.register_forward_hook(hook))
                 if self._around is None:
                     return self._compute(model, selector)
                 return self._around(lambda: self._compute(model, selector))
