@@ -9,7 +9,7 @@ from threading import get_ident
 import torch
 from torch import Tensor, nn
 
-from gradcam_widget.harmless import undisturbed
+from gradcam_widget.harmless import never_compiled, undisturbed
 from gradcam_widget.layers import Layer
 from gradcam_widget.trace import Record
 from gradcam_widget.tracer import first_tensor
@@ -67,7 +67,7 @@ class Reader:
                 kept = own.detach().clone()  # what follows may work in place
 
         with undisturbed(self._model), torch.no_grad():
-            handle = self._record.module.register_forward_hook(hook)
+            handle = self._record.module.register_forward_hook(never_compiled(hook))
             try:
                 self._model(*inputs)
             finally:

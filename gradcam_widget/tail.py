@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gradcam_widget.harmless import of_this_thread, undisturbed
+from gradcam_widget.harmless import never_compiled, of_this_thread, undisturbed
 from gradcam_widget.targets import select_output
 from gradcam_widget.trace import Record, Trace
 from gradcam_widget.tracer import first_tensor, with_first_tensor
@@ -165,7 +165,7 @@ class Tail:
             return with_first_tensor(output, outputs.clone())
 
         with self._patched(wrap):
-            hook = of_this_thread(substitute, _nothing)
+            hook = never_compiled(of_this_thread(substitute, _nothing))
             handle = self._record.module.register_forward_hook(hook)
             try:
                 result = self._model(*(self._widen(tensor, size).clone() for tensor in self._inputs))
@@ -191,7 +191,8 @@ class Tail:
         own = {module: module.__dict__.get("forward") for module in modules}
         try:
             for module in modules:
-                module.__dict__["forward"] = of_this_thread(wrap(module, module.forward), module.forward)
+                forward = of_this_thread(wrap(module, module.forward), module.forward)
+                module.__dict__["forward"] = never_compiled(forward)
             yield
         finally:
             for module, forward in own.items():

@@ -227,3 +227,24 @@ def test_a_layer_that_is_overwritten_and_has_old_hooks_is_refused_in_words():
     assert "1" not in [layer.name for layer in layers]
     with pytest.raises(ValueError, match="layer: '1'"), pytest.warns(FutureWarning, match="non-full"):
         GradCAM(model).explain(PICTURE, 1, "1")
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # the compiler's
+@pytest.mark.parametrize("method", ["GradCAM", "AblationCAM", "ScoreCAM", "GuidedBackprop"])
+def test_layers_that_are_compiled_by_themselves(method):
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = nn.Sequential(*body, nn.Linear(5, 3)).eval()
+    picture = torch.rand(1, 3, 16, 16)
+    expected = GradCAM(net).explain(picture, 1, "0", method).signed_cam
+    score = GradCAM(net).ablate(picture, [0], 1, "0").score
+    for number in (0, 2):
+        net[number].compile(backend="eager")
+    net(picture)
+    cam = GradCAM(net)
+    torch.testing.assert_close(cam.explain(picture, 1, "0", method).signed_cam, expected)
+    assert cam.ablate(picture, [0], 1, "0").score == pytest.approx(score, rel=1e-5)
+    (read,) = cam.read([picture], "0")
+    torch.testing.assert_close(read.maps[0], cam.explain(picture, 1, "0").activations)
