@@ -153,17 +153,19 @@ class Evidence:
         """(y, (K,)) the score, and the score without each channel."""
         tail = Tail(self._model, self._trace, self._record, self._selector)
         size = self._batch(2 * self._record.output.nbytes, whole=not tail.partial)
-        found = ablated_scores(tail, self._trace, self._record, self._target, size, self._progress)
-        self.passes += Passes(forward=tail.recorded, partial=self._record.shape[0])
-        return found
+        score, without, passes = ablated_scores(
+            tail, self._trace, self._record, self._target, size, self._progress
+        )
+        self.passes += Passes(forward=tail.recorded, partial=passes)
+        return score, without
 
     def masked_scores(self) -> Tensor:
         """(K,) the score of the picture masked by each channel."""
         size = self._batch(self._trace.bytes(), whole=True)
-        found = masked_scores(
+        found, passes = masked_scores(
             self._model, self._trace, self._record, self._target, size, self._selector, self._progress
         )
-        self.passes += Passes(forward=self._record.shape[0])
+        self.passes += Passes(forward=passes)
         return found
 
     def guided(self) -> Tensor:

@@ -45,27 +45,30 @@ def batch_size(bytes_per_picture: int, budget: int, device: torch.device, *, who
 
 def ablated_scores(
     tail: Tail, trace: Trace, record: Record, target: Target, size: int, progress: Progress | None = None
-) -> tuple[Tensor, Tensor]:
-    """(y, (K,)): the target's value, and its value with each channel of the layer set to zero.
+) -> tuple[Tensor, Tensor, int]:
+    """(y, (K,), passes): the target's value, and its value with each channel of the layer set to zero.
 
+    A channel that is zero already, as many are after a ReLU, takes no pass: nothing would be different.
     Source: Desai and Ramaswamy, "Ablation-CAM", WACV 2020, eq. 2.
     """
     own = record.output.detach()
-    channels = record.shape[0]
     places = _places(record)
-    size = min(size, channels) if tail.batched else 1
+    values = own.reshape(-1)[places]
+    heard = values.ne(0).any(1).nonzero().flatten().tolist()
+    size = max(1, min(size, len(heard))) if tail.batched else 1
     # One for all batches, because fresh memory is what they would cost most.
     outputs = own.expand(size, *own.shape[1:]).clone(memory_format=torch.contiguous_format)
-    rows, values = outputs.view(size, -1), own.reshape(-1)[places]
-    scores = []
-    for batch in _batches(channels, size, progress):
-        for row, channel in enumerate(batch):
-            rows[row, places[channel]] = 0
-        scores.append(_values(target, tail(outputs[: len(batch)])))
-        for row, channel in enumerate(batch):
-            rows[row, places[channel]] = values[channel]
+    rows = outputs.view(size, -1)
     value = _values(target, trace.output.detach())[0]
-    return value, torch.cat(scores)
+    scores = value.repeat(record.shape[0])
+    for batch in _batches(len(heard), size, progress):
+        channels = heard[batch.start : batch.stop]
+        for row, channel in enumerate(channels):
+            rows[row, places[channel]] = 0
+        scores[channels] = _values(target, tail(outputs[: len(batch)]))
+        for row, channel in enumerate(channels):
+            rows[row, places[channel]] = values[channel]
+    return value, scores, len(heard)
 
 
 def ablated_output(tail: Tail, record: Record, channels: tuple[int, ...]) -> Tensor:
@@ -91,23 +94,34 @@ def masked_scores(
     size: int,
     selector: Selector = None,
     progress: Progress | None = None,
-) -> Tensor:
-    """(K,) the target's value for the picture times each channel, upsampled and scaled to [0, 1].
+) -> tuple[Tensor, int]:
+    """((K,), passes): the target's value for the picture times each channel, upsampled and scaled to [0, 1].
 
-    A channel that is flat masks everything. Source: Wang et al., "Score-CAM", arXiv 1910.01279, eq. 4.
+    A channel that is flat masks everything, so that one pass does for all of them. Source: Wang et al.,
+    "Score-CAM", arXiv 1910.01279, eq. 4.
     """
     first = trace.inputs[0].detach()
-    maps = record.maps()
+    maps = _exact(record.maps())
+    low, high = maps.flatten(1).aminmax(dim=1)
+    # Told before upsampling, whose rounding would be scaled to a mask. Written so that NaN is flat.
+    flat = ~(high > low)
+    varied, flats = ((~flat).nonzero().flatten(), flat.nonzero().flatten())
+    chosen = torch.cat([varied, flats[:1]])
     outputs, takes_batches = _forward(model, trace, selector)
-    scores = []
-    for batch in _batches(maps.shape[0], size if size > 1 and takes_batches() else 1, progress):
-        chosen = _exact(maps[batch.start : batch.stop])
-        masks = upsample(chosen, tuple(first.shape[2:]))[:, None]
+    found = []
+    for batch in _batches(len(chosen), size if size > 1 and takes_batches() else 1, progress):
+        channels = chosen[batch.start : batch.stop]
+        masks = upsample(maps[channels], tuple(first.shape[2:]))[:, None]
         low, high = masks.flatten(1).aminmax(dim=1)
         span = (high - low).view(-1, *[1] * (masks.ndim - 1))
         masks = torch.where(span > 0, (masks - low.view_as(span)) / span.clamp(min=1e-30), 0)
-        scores.append(_values(target, outputs(first * masks.to(first.dtype))))
-    return torch.cat(scores)
+        masks[flat[channels]] = 0
+        found.append(_values(target, outputs(first * masks.to(first.dtype))))
+    scores = torch.cat(found)
+    every = scores.new_empty(len(flat))
+    every[varied] = scores[: len(varied)]
+    every[flats] = scores[-1]
+    return every, len(chosen)
 
 
 class VersionScores:
