@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
+from gradcam_widget.evaluate.given import check_choice, check_engine
 from gradcam_widget.evaluate.question import Numbers, Subject, ask, digits
-from gradcam_widget.occlusion import Occlusion
+from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.perturbation import Progress
 
 if TYPE_CHECKING:
@@ -125,6 +126,11 @@ def occlusion_agreement(
     Source: R. Selvaraju et al., "Grad-CAM", arXiv 1610.02391, section 5.3 (faithfulness); the occlusion is that of
     Zeiler and Fergus, ECCV 2014.
     """
+    check_engine(cam)
+    check_choice("fill", fill, ("mean", "grey", "blur"))
+    first = cam.prepare(image)
+    patches((first.shape[-2], first.shape[-1]), patch, stride)  # says what does not fit before anything runs
+    image = image if isinstance(image, tuple) else first
     question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=progress)
     found = cam.occlude(question.image, question.target, patch=patch, stride=stride, fill=fill, progress=progress)
     return OcclusionAgreement(

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradcam_widget.arguments import several
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart
+from gradcam_widget.evaluate.given import as_map, check_engine, check_progress, in_order, of_each
 from gradcam_widget.evaluate.question import Numbers, Question, Steps, Subject, ask, quantity
 from gradcam_widget.methods import find_method
 from gradcam_widget.perturbation import Progress
@@ -152,17 +152,22 @@ def confidence(
     Source: A. Chattopadhyay et al., "Grad-CAM++", WACV 2018, section 5.1.1: average drop % and increase in
     confidence. The heatmap is the one that is shown, in [0, 1], bilinear.
     """
+    check_engine(cam)
     find_method(method)
-    if isinstance(images, Mapping):
-        images = images.values()
-    pictures = list(images.unbind()) if isinstance(images, Tensor) else several(images, "images")
-    wanted = [None] * len(pictures) if targets is None else several(targets, "targets")
-    maps = [None] * len(pictures) if heatmaps is None else several(heatmaps, "heatmaps")
-    if not pictures or len(wanted) != len(pictures) or len(maps) != len(pictures):
-        raise ValueError(
-            f"images: expected at least one, and as many targets and heatmaps as pictures; got {len(pictures)}, "
-            f"{len(wanted)} and {len(maps)}"
-        )
+    check_progress(progress)
+    if isinstance(images, Tensor) and images.ndim != 4:
+        raise ValueError(f"images: expected a tensor (N, C, H, W), or a list; got the shape {tuple(images.shape)}")
+    pictures = in_order("images", list(images.values()) if isinstance(images, Mapping) else images)
+    if not pictures:
+        raise ValueError("images: expected at least one picture; got none")
+    wanted = [None] * len(pictures) if targets is None else of_each(cam, "targets", targets)
+    maps = [None] * len(pictures) if heatmaps is None else in_order("heatmaps", heatmaps)
+    for name, given in (("targets", wanted), ("heatmaps", maps)):
+        if len(given) != len(pictures):
+            raise ValueError(f"{name}: expected one for each of the {len(pictures)} pictures; got {len(given)}")
+    for at, found in enumerate(maps):
+        if found is not None:
+            as_map(f"heatmaps[{at}]", found)
     steps = Steps(progress, len(pictures))
     subjects, values = [], []
     for picture, target, heatmap in zip(pictures, wanted, maps, strict=True):

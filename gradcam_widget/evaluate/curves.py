@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart, entitle
-from gradcam_widget.evaluate.question import Numbers, Subject, ask, check_count, quantity
+from gradcam_widget.evaluate.given import check_choice, check_count, check_seed
+from gradcam_widget.evaluate.question import Numbers, Subject, ask, quantity
 from gradcam_widget.heatmap import upsample
 from gradcam_widget.perturbation import Progress
 
@@ -30,6 +31,8 @@ STEPS = 20
 REFERENCES = 3
 _GRID = 7  # random values along the shorter side of a reference map
 _BASELINES = ("zero", "blur")
+_SAME = 0.01
+"""Areas that differ by less than this part of what the curves span are called the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +93,17 @@ class Curves:
     def verdict(self) -> str:
         """What the areas say, in words."""
         what = f"the {self.quantity} of {self.subject.target}"
-        areas = f"areas {self.deletion_area:.2f} and {self.insertion_area:.2f}"
+        span = max(float(np.ptp(curve)) for curve in (self.deletion, self.insertion))
+        digits = max(2, 2 - math.ceil(math.log10(span))) if span > 0 else 2
+        areas = f"areas {self.deletion_area:.{digits}f} and {self.insertion_area:.{digits}f}"
         others_d, others_i = self.random_deletion_areas, self.random_insertion_areas
         if not others_d:
             return f"Deletion and insertion change {what} with the {areas}; there is nothing to compare them with."
         count = len(others_d)
-        falls = sum(self.deletion_area < other for other in others_d)
-        rises = sum(self.insertion_area > other for other in others_i)
+        falls = sum(other - self.deletion_area > _SAME * span for other in others_d)
+        rises = sum(self.insertion_area - other > _SAME * span for other in others_i)
         mean_d, mean_i = np.mean(others_d), np.mean(others_i)
-        numbers = f"({areas}; of random maps {mean_d:.2f} and {mean_i:.2f} on average)"
+        numbers = f"({areas}; of random maps {mean_d:.{digits}f} and {mean_i:.{digits}f} on average)"
         if falls == rises == count:
             return (
                 f"Without the pixels that the map marks {what} falls sooner, and with them alone it rises sooner, "
@@ -185,11 +190,13 @@ def deletion_insertion(
     arXiv 1806.07421, section 4.2: deletion to zeros, insertion from a blurred picture. They take 224 pixels at a
     step; 20 steps cost a tenth of that.
     """
-    check_count("steps", steps)
-    check_count("references", references, 0)
+    steps, references, seed = (
+        check_count("steps", steps),
+        check_count("references", references, 0),
+        check_seed(seed),
+    )
     for name, value in (("deletion_baseline", deletion_baseline), ("insertion_baseline", insertion_baseline)):
-        if value not in _BASELINES:
-            raise ValueError(f"{name}: expected zero or blur; got {value!r}")
+        check_choice(name, value, _BASELINES)
     question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=progress)
     size = question.heatmap.shape
     orders = [pixel_order(question.heatmap)]

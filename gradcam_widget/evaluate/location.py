@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
+from gradcam_widget.evaluate.given import check_engine, check_number
 from gradcam_widget.evaluate.question import Numbers, Question, Steps, Subject, ask
 from gradcam_widget.localise import THRESHOLD, Box, find_box
 from gradcam_widget.perturbation import Progress
@@ -180,8 +182,8 @@ def localisation(
     Source: R. Selvaraju et al., "Grad-CAM", arXiv 1610.02391, section 4.1; an overlap of a half counts as found
     (ILSVRC localisation).
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold: expected a share of the maximum, from 0 to 1; got {threshold!r}")
+    wanted = "a share of the maximum, from 0 to 1"
+    threshold = check_number("threshold", threshold, wanted, lambda value: 0 <= value <= 1)
     mask = _region(cam, image, truth, "truth")
     steps = Steps(progress, 1)
     question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=steps.inner)
@@ -228,8 +230,7 @@ def pointing_game(
 
     Source: J. Zhang et al., "Top-down Neural Attention by Excitation Backprop", arXiv 1608.00507, section 4.2.
     """
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance: expected a number of pixels, 0 or more; got {tolerance!r}")
+    tolerance = check_number("tolerance", tolerance, "a number of pixels, 0 or more", lambda value: value >= 0)
     mask = _region(cam, image, region, "region")
     steps = Steps(progress, 1)
     question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=steps.inner)
@@ -243,7 +244,7 @@ def pointing_game(
         subject=question.subject,
         point=point,
         distance=distance,
-        tolerance=float(tolerance),
+        tolerance=tolerance,
         region=mask,
         heatmap=question.heatmap,
         picture=_picture(question),
@@ -251,18 +252,41 @@ def pointing_game(
 
 
 def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom), 0 to 1."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    """Intersection over union of two boxes (left, top, right, bottom), 0 to 1.
+
+    Raises:
+        TypeError, ValueError: for what is no box.
+    """
+    one, other = _corners("a", a), _corners("b", b)
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
     both = max(0, width) * max(0, height)
-    either = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - both
+    either = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - both
     return both / either if either else 0.0
+
+
+def _corners(name: str, box: object) -> tuple[float, float, float, float]:
+    """The four numbers of a box."""
+    values = box.tolist() if isinstance(box, (np.ndarray, Tensor)) else box
+    wanted = f"{name}: expected a box (left, top, right, bottom)"
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"{wanted}; got {box!r}, a {type(box).__name__}")
+    if len(values) != 4:
+        raise ValueError(f"{wanted}; got {len(values)} values")
+    if any(isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) for value in values):
+        raise TypeError(f"{wanted}; got {box!r}, which are not all numbers")
+    left, top, right, bottom = values
+    if not (-math.inf < left <= right < math.inf and -math.inf < top <= bottom < math.inf):
+        raise ValueError(
+            f"{wanted} with left up to right and top up to bottom; got {box!r}. "
+            "A box (left, top, width, height) is (left, top, left + width, top + height)"
+        )
+    return left, top, right, bottom
 
 
 def _region(cam: GradCAM, image: object, region: object, name: str) -> NDArray[np.bool_]:
     """The object as a mask of the picture's size."""
-    if not isinstance(cam, GradCAM):
-        raise TypeError(f"cam: expected a gradcam_widget.GradCAM; got {type(cam).__name__}. Use GradCAM(model)")
-    height, width = (image[0] if isinstance(image, tuple) else cam.prepare(image)).shape[-2:]
+    check_engine(cam)
+    height, width = cam.prepare(image).shape[-2:]
     wanted = (
         f"{name}: expected a box (left, top, right, bottom) within {width} x {height} pixels, or a mask, bool "
         f"({height}, {width}), with something in it"
@@ -276,7 +300,12 @@ def _region(cam: GradCAM, image: object, region: object, name: str) -> NDArray[n
         mask = np.zeros((height, width), bool)
         mask[top:bottom, left:right] = True
         return mask
-    values = np.asarray(region.cpu() if isinstance(region, Tensor) else region)
+    try:
+        values = np.asarray(region.cpu() if isinstance(region, Tensor) else region)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as lines of different lengths
+        raise TypeError(f"{wanted}; got {type(region).__name__}: {error}") from error
+    if isinstance(region, (tuple, list)) and values.ndim == 1:
+        raise ValueError(f"{wanted}; got {region!r}, {len(region)} values")
     if values.dtype != bool:
         raise TypeError(f"{wanted}; got {type(region).__name__} of {values.dtype}")
     if values.shape != (height, width) or not values.any():

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradcam_widget.arguments import several
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
-from gradcam_widget.evaluate.question import Numbers, Steps, Subject, ask, check_count
+from gradcam_widget.evaluate.given import check_count, check_engine, in_order, of_each
+from gradcam_widget.evaluate.question import Numbers, Steps, Subject, ask
 from gradcam_widget.localise import Box
 from gradcam_widget.methods import find_method
 from gradcam_widget.perturbation import Progress
@@ -65,15 +65,16 @@ def mosaic(
     Raises:
         TypeError, ValueError: for an argument that cannot be used, such as three pictures, or two of one class.
     """
-    if isinstance(pictures, Mapping):
-        pictures = pictures.values()
-    given = several(pictures, "pictures")
+    check_engine(cam)
+    given = in_order("pictures", list(pictures.values()) if isinstance(pictures, Mapping) else pictures)
     side = math.isqrt(len(given))
     if side < 2 or side**2 != len(given):
         raise ValueError(f"pictures: expected 4, 9 or another square number of them; got {len(given)}")
     if cell is not None:
-        check_count("cell", cell)
-    classes = [cam.resolve_target(label) for label in several(labels, "labels")] if labels is not None else None
+        cell = check_count("cell", cell)
+    classes = (
+        [cam.resolve_target(label) for label in of_each(cam, "labels", labels)] if labels is not None else None
+    )
     if classes is not None and len(classes) != len(given):
         raise ValueError(f"labels: expected one for each of the {len(given)} pictures; got {len(classes)}")
     tensors = [cam.prepare(picture) for picture in given]
@@ -192,6 +193,7 @@ def grid_pointing(
     Source: M. Böhle, M. Fritz, B. Schiele, "Convolutional Dynamic Alignment Networks for Interpretable
     Classifications", CVPR 2021, section 4.2 (the localisation metric, later called the grid pointing game).
     """
+    check_engine(cam)
     find_method(method)
     if not isinstance(grid, Mosaic):
         raise TypeError(f"grid: expected a Mosaic of gradcam_widget.evaluate.mosaic; got {type(grid).__name__}")

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import dress, entitle, sheet
-from gradcam_widget.evaluate.question import Numbers, Steps, Subject, ask, check_count, map_of
+from gradcam_widget.evaluate.given import check_count, check_number, check_seed
+from gradcam_widget.evaluate.question import Numbers, Steps, Subject, ask, map_of
 from gradcam_widget.perturbation import Progress
 
 if TYPE_CHECKING:
@@ -124,9 +125,10 @@ def noise_sensitivity(
     Source: C.-K. Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019, definition 3
     (max-sensitivity), divided by the norm of the map.
     """
-    check_count("samples", samples)
-    if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not 0 < radius < math.inf:
-        raise ValueError(f"radius: expected a positive number, in the units of the input; got {radius!r}")
+    samples, seed = check_count("samples", samples), check_seed(seed)
+    radius = check_number(
+        "radius", radius, "a positive number, in the units of the input", lambda value: value > 0
+    )
     question = ask(cam, image, target, layer, method, progress=progress)
     several = isinstance(question.image, tuple)
     first, *others = question.image if several else (question.image,)
@@ -148,7 +150,7 @@ def noise_sensitivity(
         steps.done()
     return Sensitivity(
         subject=question.subject,
-        radius=float(radius),
+        radius=radius,
         grey_levels=round(radius * _grey_levels(cam.picture(first), first)),
         changes=np.array(changes),
         original=original,

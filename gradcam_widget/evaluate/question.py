@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradcam_widget.engine import GradCAM
+from gradcam_widget.evaluate.given import as_map, check_engine, check_progress
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.heatmap import upsample
 from gradcam_widget.layers import Layer
@@ -26,7 +27,6 @@ __all__ = [
     "Steps",
     "Subject",
     "ask",
-    "check_count",
     "digits",
     "map_of",
     "on_picture",
@@ -125,15 +125,13 @@ def ask(
     Raises:
         TypeError, ValueError: for an argument that cannot be used, as `GradCAM.explain` says it.
     """
-    if not isinstance(cam, GradCAM):
-        raise TypeError(f"cam: expected a gradcam_widget.GradCAM; got {type(cam).__name__}. Use GradCAM(model)")
+    check_engine(cam)
     find_method(method)
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress: expected a function (done, in all); got {type(progress).__name__}")
+    check_progress(progress)
     cam.resolve_target(target)
-    given = None if heatmap is None else _given(heatmap)
-    image = image if isinstance(image, tuple) else cam.prepare(image)
-    size = (image[0] if isinstance(image, tuple) else image).shape[-2:]
+    given = None if heatmap is None else as_map("heatmap", heatmap)
+    first = cam.prepare(image)
+    image, size = image if isinstance(image, tuple) else first, first.shape[-2:]
     if given is not None and given.shape != tuple(size):
         raise ValueError(f"heatmap: expected the size of the picture, {tuple(size)}; got {given.shape}")
     plain = cam.explain(image, target, layer)  # tells the target and the layer, whatever the method makes of them
@@ -156,15 +154,6 @@ def ask(
         heatmap=on_picture(explanation) if given is None else given,
         subject=Subject(name_target(plain.target), plain.layer.name, named),
     )
-
-
-def _given(heatmap: object) -> Array:
-    values: Array = np.asarray(
-        heatmap.detach().cpu() if isinstance(heatmap, Tensor) else heatmap, dtype=np.float64
-    )
-    if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError(f"heatmap: expected finite values (H, W); got the shape {values.shape}, or NaN in it")
-    return values
 
 
 def map_of(explanation: Explanation) -> Array:
@@ -223,19 +212,6 @@ def quantity(target: Target) -> tuple[str, Target]:
     return "score", target
 
 
-def check_count(name: str, value: object, least: int = 1) -> int:
-    """The value where it is an int of at least ``least``.
-
-    Raises:
-        TypeError, ValueError: where it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int; got {value!r}, a {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: expected {least} or more; got {value}")
-    return value
-
-
 class Steps:
     """Progress of a check that is made of many explanations: counts them, and hands cancelling on to their passes.
 
@@ -245,6 +221,7 @@ class Steps:
     """
 
     def __init__(self, progress: Progress | None, total: int) -> None:
+        check_progress(progress)
         self._progress, self._total, self._done = progress, total, 0
 
     def done(self) -> None:

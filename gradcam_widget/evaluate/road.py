@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart
+from gradcam_widget.evaluate.given import check_number, check_seed, in_order
 from gradcam_widget.evaluate.question import Numbers, Subject, ask, digits, quantity
 from gradcam_widget.perturbation import Progress
 
@@ -129,10 +129,12 @@ def road(
     Source: Y. Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
     (arXiv 2202.00449), section 4: noisy linear imputation. The score is that of pytorch-grad-cam's ROADCombined.
     """
-    if not shares or not all(isinstance(share, float) and 0 < share < 1 for share in shares):
-        raise ValueError(f"shares: expected some numbers between 0 and 1; got {shares!r}")
-    if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < math.inf:
-        raise ValueError(f"noise: expected a number, 0 or more; got {noise!r}")
+    given, wanted = in_order("shares", shares), "some numbers between 0 and 1"
+    if not given:
+        raise ValueError(f"shares: expected {wanted}; got none")
+    shares = tuple(check_number("shares", share, wanted, lambda value: 0 < value < 1) for share in given)
+    noise = check_number("noise", noise, "a number, 0 or more", lambda value: value >= 0)
+    seed = check_seed(seed)
     question = ask(cam, image, target, layer, method, heatmap=heatmap, progress=progress)
     kind, measured = quantity(question.target)
     heat = question.heatmap

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart, dress, sheet
+from gradcam_widget.evaluate.given import check_choice, check_count, check_seed
 from gradcam_widget.evaluate.question import (
     Numbers,
     Question,
     Steps,
     Subject,
     ask,
-    check_count,
     digits,
     map_of,
     on_picture,
@@ -176,9 +176,8 @@ def randomise_weights(
 
     Source: J. Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, sections 3 and 4.
     """
-    if order not in _ORDERS:
-        raise ValueError(f"order: expected cascading or independent; got {order!r}")
-    check_count("stages", stages)
+    check_choice("order", order, _ORDERS)
+    stages, seed = check_count("stages", stages), check_seed(seed)
     question = ask(cam, image, target, layer, method, progress=progress)
     generator = torch.Generator().manual_seed(seed)
     twin = cam.copy()
@@ -303,7 +302,7 @@ def other_classes(
 
     Source: the random logit test of L. Sixt, M. Granz, T. Landgraf, "When Explanations Lie", ICML 2020, section 4.
     """
-    check_count("classes", classes)
+    classes, seed = check_count("classes", classes), check_seed(seed)
     question = ask(cam, image, target, layer, method, progress=progress)
     index = question.target.index if isinstance(question.target, ClassLogit) else None
     if index is None:

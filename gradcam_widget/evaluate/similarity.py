@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradcam_widget.evaluate.given import as_map, check_number
+
 __all__ = ["ssim"]
 
 _SIGMA, _RADIUS = 1.5, 5
@@ -25,14 +27,16 @@ def ssim(a: NDArray[Any], b: NDArray[Any], data_range: float = 1.0) -> float | N
         data_range: from the smallest to the largest value that a map can have.
 
     Raises:
-        ValueError: for maps of two sizes, or that are not (H, W).
+        TypeError, ValueError: for maps of two sizes, or that are not finite numbers (H, W), and a range that is
+            not positive.
 
     Source: Z. Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE TIP
     2004, eq. 13 with its constants (K1 = 0.01, K2 = 0.03).
     """
-    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if x.shape != y.shape or x.ndim != 2:
-        raise ValueError(f"ssim: expected two maps (H, W) of one size; got {x.shape} and {y.shape}")
+    x, y = as_map("a", a), as_map("b", b)
+    if x.shape != y.shape:
+        raise ValueError(f"b: expected a map of one size with a, {x.shape}; got {y.shape}")
+    data_range = check_number("data_range", data_range, "a positive number", lambda value: value > 0)
     if min(x.shape) < 2 * _RADIUS + 1:
         return None
     mean_x, mean_y = _windowed(x), _windowed(y)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import gradcam_widget
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate import deletion_insertion
-from gradcam_widget.evaluate.curves import blurred
+from gradcam_widget.evaluate.curves import Curves, blurred
+from gradcam_widget.evaluate.question import Subject
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import ClassProbability
 
@@ -105,6 +106,35 @@ def test_the_map_that_marks_what_counts_and_the_one_that_does_not():
     assert wrong.verdict.endswith("it does not mark what counts.")
     assert len(right.random_deletion_areas) == 3
     assert right.deletion_area < min(right.random_deletion_areas)
+
+
+def curves(deletion: float, insertion: float, scale: float = 1.0) -> Curves:
+    """Of areas that are given, against one random map with the areas 0.5; all of it in units of ``scale``."""
+    line = np.array([1.0, 0.0]) * scale
+    return Curves(
+        subject=Subject("class 0", "conv", "GradCAM"),
+        quantity="probability",
+        shares=np.array([0.0, 1.0]),
+        deletion=line,
+        insertion=line[::-1],
+        deletion_area=deletion * scale,
+        insertion_area=insertion * scale,
+        random_deletions=line[None],
+        random_insertions=line[None, ::-1],
+        pixels=1,
+        baselines=("zero", "blur"),
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_areas_that_hardly_differ_are_no_success(scale):
+    assert "does not mark what counts" in curves(0.499, 0.501, scale).verdict
+    assert "only in part" in curves(0.499, 0.52, scale).verdict
+    assert curves(0.48, 0.52, scale).verdict.endswith("the map marks what counts.")
+
+
+def test_small_areas_are_told_in_digits_that_differ():
+    assert "(areas 0.000048 and 0.000052; of random maps 0.000050 and 0.000050" in curves(0.48, 0.52, 1e-4).verdict
 
 
 def test_it_equals_a_slow_version_in_float64():
@@ -208,6 +238,16 @@ def test_versions_of_a_picture_are_scored_in_their_order():
         ({"insertion_baseline": "noise"}, ValueError, "insertion_baseline: expected zero or blur"),
         ({"heatmap": np.zeros((3, 3))}, ValueError, r"heatmap: expected the size of the picture, \(2, 2\)"),
         ({"heatmap": [[float("nan")] * 2] * 2}, ValueError, "heatmap: expected finite values"),
+        ({"heatmap": "x"}, TypeError, r"heatmap: expected numbers \(H, W\); got str"),
+        ({"heatmap": [[1, 2], [3]]}, TypeError, r"heatmap: expected numbers \(H, W\); got list"),
+        ({"heatmap": np.full((2, 2), 1j)}, TypeError, "heatmap: .* got ndarray of complex128"),
+        ({"deletion_baseline": np.zeros(2)}, ValueError, "deletion_baseline: expected zero or blur"),
+        ({"references": True}, TypeError, "references: expected an int"),
+        ({"seed": "a"}, TypeError, "seed: expected an int, as seed=0; got 'a', a str"),
+        ({"seed": True}, TypeError, "seed: expected an int"),
+        ({"seed": 2**64}, ValueError, "seed: expected an int of 64 bits"),
+        ({"image": (1, 2)}, TypeError, r"image: a tuple must hold the model's input tensors; got \(int, int\)"),
+        ({"image": ()}, TypeError, "image: a tuple must hold the model's input tensors"),
         ({"method": "GradCam"}, ValueError, "method"),
         ({"target": 7.5}, TypeError, "target: expected None"),
         ({"layer": "no"}, ValueError, "the model has no module 'no'"),
@@ -217,7 +257,7 @@ def test_versions_of_a_picture_are_scored_in_their_order():
 def test_wrong_arguments_are_told_before_the_model_runs(arguments, error, match):
     cam = GradCAM(Red())
     with pytest.raises(error, match=match):
-        deletion_insertion(cam, PICTURE, **arguments)
+        deletion_insertion(cam, **{"image": PICTURE, **arguments})
     assert cam.passes.forward == 0
 
 

@@ -83,11 +83,49 @@ def test_a_drop_takes_pictures_in_lists_dicts_and_tensors_and_needs_classes():
         confidence(cam, [PICTURE], [logit])
     with pytest.raises(ValueError, match="images: expected at least one"):
         confidence(cam, [])
-    with pytest.raises(ValueError, match="got 2, 1 and 2"):
+    with pytest.raises(ValueError, match="targets: expected one for each of the 2 pictures; got 1"):
         confidence(cam, both, [0])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"images": torch.rand(3, 2, 2)}, ValueError, r"images: expected a tensor \(N, C, H, W\), or a list; got"),
+        ({"images": {"a.png", "b.png"}}, TypeError, "images: expected a list; got set, which has no order"),
+        ({"images": np.array(1)}, TypeError, "images: expected a list; got a single value"),
+        ({"targets": {"a": 0, "b": 1}}, TypeError, r"targets: .* got dict. Give list\(targets.values\(\)\)"),
+        ({"targets": [0, 1.5]}, TypeError, r"targets\[1\]: expected None"),
+        ({"targets": [0, "cat"]}, ValueError, r"targets\[1\]: got the class name 'cat'"),
+        ({"heatmaps": [None, "x"]}, TypeError, r"heatmaps\[1\]: expected numbers \(H, W\); got str"),
+        ({"heatmaps": [None]}, ValueError, "heatmaps: expected one for each of the 2 pictures; got 1"),
+        ({"progress": 3}, TypeError, "progress: expected a function"),
+        ({"cam": None}, TypeError, "cam: expected a gradcam_widget.GradCAM; got NoneType"),
+    ],
+)
+def test_a_wrong_list_is_told_before_the_model_runs(arguments, error, match):
+    cam = GradCAM(Red())
+    with pytest.raises(error, match=match):
+        confidence(**{"cam": cam, "images": [PICTURE, PICTURE], **arguments})
+    assert cam.passes.forward == 0
+
+
 # -- occlusion -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"patch": 3}, "patch: expected a side from 1 to 2 pixels; got 3"),
+        ({"patch": 1, "stride": 2}, "stride: expected 1 to 1 pixels"),
+        ({"fill": "black"}, "fill: expected mean, grey or blur; got 'black'"),
+        ({"fill": np.zeros(2)}, "fill: expected mean, grey or blur"),
+    ],
+)
+def test_what_cannot_cover_a_picture_is_told_before_the_model_runs(arguments, match):
+    cam = GradCAM(Red())
+    with pytest.raises(ValueError, match=match):
+        occlusion_agreement(cam, PICTURE, **arguments)
+    assert cam.passes.forward == 0
 
 
 def test_agreement_with_occlusion_by_hand():
@@ -112,6 +150,26 @@ def test_the_overlap_of_boxes_by_hand():
     assert iou((0, 0, 4, 4), (2, 2, 6, 6)) == pytest.approx(1 / 7)
     assert iou((0, 0, 2, 2), (2, 0, 4, 2)) == 0
     assert iou((1, 1, 3, 4), (1, 1, 3, 4)) == 1
+    assert iou([0, 0, 4.0, 4], np.array([2, 2, 6, 6])) == pytest.approx(1 / 7)
+
+
+@pytest.mark.parametrize(
+    ("box", "error", "match"),
+    [
+        ((0, 0), ValueError, r"expected a box \(left, top, right, bottom\); got 2 values"),
+        (None, TypeError, "got None, a NoneType"),
+        ("abcd", TypeError, "got 'abcd', a str"),
+        ((0, 0, "4", 4), TypeError, "which are not all numbers"),
+        ((True, False, True, True), TypeError, "which are not all numbers"),
+        ((0, 0, float("nan"), 4), ValueError, "left up to right"),
+        ((10, 10, 4, 4), ValueError, r"is \(left, top, left \+ width, top \+ height\)"),
+    ],
+)
+def test_what_is_no_box_is_told(box, error, match):
+    with pytest.raises(error, match=f"^a: .*{match}"):
+        iou(box, (0, 0, 4, 4))
+    with pytest.raises(error, match=f"^b: .*{match}"):
+        iou((0, 0, 4, 4), box)
 
 
 def test_localisation_by_hand():
@@ -156,6 +214,9 @@ def test_pointing_by_hand():
         (np.zeros((20, 20), bool), ValueError, "with 0 pixels"),
         (np.ones((10, 20), bool), ValueError, r"the shape \(10, 20\)"),
         (np.ones((20, 20)), TypeError, "got ndarray of float64"),
+        ((1, 2, 3), ValueError, r"got \(1, 2, 3\), 3 values"),
+        ([[True, False], [True]], TypeError, "got list"),
+        (None, TypeError, "got NoneType"),
     ],
 )
 def test_what_is_no_region_is_told_before_the_model_runs(truth, error, match):
@@ -167,6 +228,14 @@ def test_what_is_no_region_is_told_before_the_model_runs(truth, error, match):
         localisation(cam, torch.rand(3, 20, 20), (0, 0, 5, 5), threshold=2)
     with pytest.raises(ValueError, match="tolerance: expected a number of pixels"):
         pointing_game(cam, torch.rand(3, 20, 20), (0, 0, 5, 5), tolerance=-1)
+    with pytest.raises(TypeError, match="tolerance: expected a number of pixels, 0 or more; got '3', a str"):
+        pointing_game(cam, torch.rand(3, 20, 20), (0, 0, 5, 5), tolerance="3")
+    with pytest.raises(TypeError, match=r"image: a tuple must hold the model's input tensors; got \(int, int\)"):
+        localisation(cam, (1, 2), (0, 0, 5, 5))
+    for check in (localisation, pointing_game):
+        with pytest.raises(TypeError, match="progress: expected a function"):
+            check(cam, torch.rand(3, 20, 20), (0, 0, 5, 5), progress=3)
+    assert cam.passes.forward == 0
 
 
 # -- mosaics ---------------------------------------------------------------------------------------------------
@@ -223,7 +292,25 @@ def test_what_makes_no_mosaic_is_told(pictures, labels, match):
         mosaic(GradCAM(Channels(torch.eye(4).tolist())), pictures, labels)
 
 
+@pytest.mark.parametrize(
+    ("labels", "error", "match"),
+    [
+        ({0: "a", 1: "b", 2: "c", 3: "d"}, TypeError, r"labels: .* Give list\(labels.values\(\)\)"),
+        ([0, 1, 2, True], TypeError, r"labels\[3\]: expected None"),
+        ([0, 1, 2, "cat"], ValueError, r"labels\[3\]: got the class name 'cat'"),
+    ],
+)
+def test_wrong_labels_of_a_mosaic_are_told(labels, error, match):
+    with pytest.raises(error, match=match):
+        mosaic(GradCAM(Channels(torch.eye(4).tolist())), [tile(k) for k in range(4)], labels)
+    with pytest.raises(TypeError, match=r"cam: expected a gradcam_widget.GradCAM; got NoneType"):
+        mosaic(None, [tile(k) for k in range(4)])
+
+
 def test_a_grid_must_be_a_mosaic():
+    grid = mosaic(GradCAM(Channels(torch.eye(4).tolist())), [tile(k) for k in range(4)], range(4))
+    with pytest.raises(TypeError, match="progress: expected a function"):
+        grid_pointing(GradCAM(Channels(torch.eye(4).tolist())), grid, progress=3)
     with pytest.raises(TypeError, match="grid: expected a Mosaic"):
         grid_pointing(GradCAM(Red()), PICTURE)
 
@@ -255,6 +342,8 @@ def test_noisy_pictures_are_not_kept_and_an_empty_map_is_said_to_be_empty():
     assert empty.max == 0
     with pytest.raises(ValueError, match="radius: expected a positive number"):
         noise_sensitivity(cam, torch.randn(3, 16, 16), radius=0)
+    with pytest.raises(TypeError, match="seed: expected an int, as seed=0; got 'a', a str"):
+        noise_sensitivity(cam, torch.randn(3, 16, 16), seed="a")
     with pytest.raises(Cancelled, match="after 1 of 4"):
         noise_sensitivity(cam, torch.randn(3, 16, 16), samples=4, progress=lambda *_: False)
 

@@ -90,4 +90,11 @@ def test_noise_is_seeded_and_only_in_the_holes():
         road(cam, picture, shares=(0.5, 1.0))
     with pytest.raises(ValueError, match="noise: expected a number, 0 or more"):
         road(cam, picture, noise=-1)
+    with pytest.raises(ValueError, match="shares: expected some numbers between 0 and 1; got none"):
+        road(cam, picture, shares=np.array([]))
+    with pytest.raises(TypeError, match="shares: expected a list; got float"):
+        road(cam, picture, shares=0.5)
+    with pytest.raises(TypeError, match="seed: expected an int"):
+        road(cam, picture, seed="a")
+    assert road(cam, picture, logit, shares=np.array([0.5]), noise=1.0).most == once
     road(GradCAM(plain()), torch.rand(3, 20, 20), 1).figure(dark=True).canvas.draw()

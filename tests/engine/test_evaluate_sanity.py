@@ -198,17 +198,28 @@ def test_cancelling_frees_the_copy_and_leaves_the_model():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "match"),
+    ("arguments", "error", "match"),
     [
-        ({"order": "random"}, "order: expected cascading or independent; got 'random'"),
-        ({"stages": 0}, "stages: expected 1 or more; got 0"),
+        ({"order": "random"}, ValueError, "order: expected cascading or independent; got 'random'"),
+        ({"order": np.zeros(2)}, ValueError, "order: expected cascading or independent"),
+        ({"stages": 0}, ValueError, "stages: expected 1 or more; got 0"),
+        ({"seed": "a"}, TypeError, "seed: expected an int, as seed=0; got 'a', a str"),
+        ({"seed": None}, TypeError, "seed: expected an int"),
     ],
 )
-def test_wrong_arguments_are_told_before_the_model_runs(arguments, match):
+def test_wrong_arguments_are_told_before_the_model_runs(arguments, error, match):
     cam = GradCAM(plain())
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(error, match=match):
         randomise_weights(cam, torch.randn(3, 16, 16), **arguments)
     assert cam.passes.forward == 0
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    cam, picture = GradCAM(plain()), torch.randn(3, 16, 16)
+    plainly = other_classes(cam, picture, 1, classes=2, seed=3)
+    assert other_classes(cam, picture, 1, classes=np.int64(2), seed=torch.tensor(3)).classes == plainly.classes
+    with pytest.raises(TypeError, match="seed: expected an int"):
+        other_classes(cam, picture, 1, seed=1.5)
 
 
 # -- other classes ---------------------------------------------------------------------------------------------
@@ -264,8 +275,15 @@ def test_the_similarity_of_flat_maps_by_hand():
     assert ssim(a, b) == pytest.approx((2 * 0.125 + 1e-4) / (0.25 + 0.0625 + 1e-4))
     assert ssim(a, a) == pytest.approx(1)
     assert ssim(a[:10], b[:10]) is None
-    with pytest.raises(ValueError, match="of one size"):
+    with pytest.raises(ValueError, match=r"b: expected a map of one size with a, \(12, 12\); got \(11, 12\)"):
         ssim(a, b[:11])
+    with pytest.raises(TypeError, match=r"a: expected numbers \(H, W\); got str"):
+        ssim("a", b)
+    with pytest.raises(ValueError, match=r"b: expected finite values"):
+        ssim(a, a * float("nan"))
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="data_range: expected a positive number"):
+            ssim(a, b, data_range=wrong)
 
 
 @pytest.mark.parametrize("size", [(11, 11), (32, 20), (64, 64)])
