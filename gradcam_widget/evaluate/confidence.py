@@ -14,7 +14,7 @@ from torch import Tensor
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart
 from gradcam_widget.evaluate.given import as_map, check_engine, check_progress, in_order, of_each
-from gradcam_widget.evaluate.question import Numbers, Question, Steps, Subject, ask, quantity
+from gradcam_widget.evaluate.question import Numbers, Question, Steps, Subject, ask, digits, quantity
 from gradcam_widget.methods import find_method
 from gradcam_widget.perturbation import Progress
 from gradcam_widget.targets import Target
@@ -83,7 +83,7 @@ class Confidence:
                 f"average, and become more probable in {self.increase:.0%} of {len(self.whole)} pictures."
             )
         before, after, what = self.whole[0], self.marked[0], self.subjects[0].target
-        change = f"the probability of {what} goes from {before:.2f} to {after:.2f}"
+        change = f"the probability of {what} goes from {digits(before)} to {digits(after)}"
         if after > before:
             return f"With only what the map marks {change}: the map holds what the class needs."
         lost = self.average_drop
@@ -107,7 +107,7 @@ class Confidence:
             ax.barh(rows + shift, values, 0.34, color=colour, label=name)
             for row, value in zip(rows, values, strict=True):
                 ax.annotate(
-                    f"{value:.2f}",
+                    digits(value),
                     (value, row + shift),
                     (4, 0),
                     textcoords="offset points",

@@ -197,8 +197,9 @@ class Probability:
 
 
 def digits(value: float) -> str:
-    """A number with two digits, and a minus that is one."""
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    """A number with two decimals, a small one with two digits that say something, and a minus that is one."""
+    small = 5e-5 <= abs(value) < 0.095
+    return (f"{value:.2g}" if small else f"{value:.2f}").replace("-", "\N{MINUS SIGN}")
 
 
 def quantity(target: Target) -> tuple[str, Target]:

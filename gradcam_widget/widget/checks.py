@@ -15,6 +15,7 @@ import anywidget
 import traitlets
 
 from gradcam_widget.evaluate.checks import CHECKS, Asked, Check, Cost, Result
+from gradcam_widget.evaluate.question import digits
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import ClassLogit, Finer, Target, name_target
@@ -335,9 +336,7 @@ def _picture(found: Result, *, dark: bool) -> tuple[bytes, tuple[int, int]]:
 
 
 def _in_digits(value: float | None) -> str:
-    if value is None:
-        return "none"
-    return f"{value:.2f}".replace("-", "−")
+    return "none" if value is None else digits(value)
 
 
 def _units(cost: Cost) -> int:

@@ -396,6 +396,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "widget.checks": (
         "evaluate.checks",
+        "evaluate.question",
         "explanation",
         "perturbation",
         "targets",
