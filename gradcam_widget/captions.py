@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["aligned", "layer_words", "method_words", "number", "score_words"]
+__all__ = ["aligned", "chance", "layer_words", "method_words", "number", "score_words"]
 
 
 def number(value: float, short: bool = False) -> str:
@@ -39,11 +39,12 @@ def layer_words(label: str) -> str:
 
 def score_words(score: float, probability: float | None) -> str:
     """A target's value in words."""
-    chance = "" if probability is None else f", probability {_chance(probability)}"
-    return f"score {number(score)}{chance}"
+    beside = "" if probability is None else f", probability {chance(probability)}"
+    return f"score {number(score)}{beside}"
 
 
-def _chance(value: float) -> str:
+def chance(value: float) -> str:
+    """A probability; one that rounds to zero is not called zero."""
     return "<0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gradcam_widget import captions
 from gradcam_widget.widget import wire
 
 __all__ = ["NOTHING", "PREDICTED", "Choices", "Prediction", "class_labels", "find_class"]
@@ -32,7 +33,7 @@ class Prediction:
     @property
     def option(self) -> str:
         """How it stands in the class list."""
-        return f"{self.label} · {self.probability:.2f}"
+        return f"{self.label} · {captions.chance(self.probability)}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def find_class(text: str, classes: Sequence[str], predictions: Sequence[Predicti
         if text == prediction.option:
             return prediction.index
     folded = [label.casefold() for label in classes]
-    for wanted in (text.casefold(), re.sub(r" · [01]\.\d+$", "", text).casefold()):
+    for wanted in (text.casefold(), re.sub(r" · <?[01]\.\d+$", "", text).casefold()):
         if wanted in folded:
             return folded.index(wanted)
     if number := re.fullmatch(r"(?:class |#)?\s*(-?\d{1,9})", text, re.IGNORECASE):

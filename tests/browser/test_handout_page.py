@@ -523,3 +523,11 @@ def test_a_page_that_is_damaged_says_so(browser: Browser, lesson: Lesson, tmp_pa
     expect(page.get_by_role("alert")).to_contain_text("This page cannot be shown.")
     expect(page.get_by_role("heading", level=1)).to_contain_text("What it sees")
     page.close()
+
+
+def test_the_list_of_classes_says_a_probability_as_the_bars_do(show):
+    page = show()
+    option = page.get_by_label("Class", exact=True).locator("option:checked").inner_text()
+    label, _, number = option.rpartition(" · ")
+    explained = page.locator(".gcw-explained")
+    assert [label, number] == explained.locator(".gcw-label, .gcw-value").all_inner_texts()

@@ -272,7 +272,7 @@ def test_the_controls_wrap_without_gaps_and_without_cutting_the_probability(open
     field = page.locator(".gradcam-class input").first
     page.locator(".gradcam-class").first.evaluate("box => { box.style.flex = '0 0 172px'; }")
     assert field.evaluate("field => field.clientWidth") <= 172
-    assert field.evaluate("field => field.scrollWidth <= field.clientWidth")  # "Egyptian cat · 0.38"
+    assert field.evaluate("field => field.scrollWidth <= field.clientWidth")  # "Egyptian cat · 0.383"
 
 
 def test_nothing_lies_over_the_notebook(open_explorer, page):

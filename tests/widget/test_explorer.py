@@ -439,7 +439,7 @@ def test_one_output_with_two_names_has_two_sides(make: Callable[..., GradCAMWidg
     browser_says(widget._canvas, type="target", index=1)
     assert widget._canvas.scene["target"]["label"] == "ill"
     assert widget._canvas.scene["target"]["score"] == pytest.approx(-2)
-    assert widget._controls.target.value == "ill · 0.12"
+    assert widget._controls.target.value == "ill · 0.119"
 
 
 def test_a_target_about_a_class_marks_the_class_and_keeps_its_own_name(widget: GradCAMWidget) -> None:
@@ -652,7 +652,7 @@ def test_many_passes_are_told_before_they_run_and_run_when_they_are_asked_for(wi
     choose(widget._controls.method, "ScoreCAM")
     assert widget._canvas.task == {
         "method": "ScoreCAM",
-        "cost": "one forward pass per channel",
+        "cost": "up to one forward pass per channel",
         "total": 2,
         "done": None,
     }

@@ -44,7 +44,7 @@ async function followScenes(model, signal, { goTo, classOf, flush, taken }) {
     return content?.event === "click" && there !== undefined && attempt({ layer: there });
   };
   const chosenClass = () => {
-    const index = classOf(String(target.get("value")).replace(/ · [01]\.\d+$/, ""));
+    const index = classOf(String(target.get("value")).replace(/ · <?[01]\.\d+$/, ""));
     return index !== null && attempt({ target: index });
   };
   steer(layer, "save_changes", () => nameAt(layer.get("index")) !== undefined && attempt({ layer: nameAt(layer.get("index")) }), signal);

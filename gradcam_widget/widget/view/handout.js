@@ -438,7 +438,7 @@ function handoutControls(book, model) {
     show() {
       const asked = model.asked();
       const { layers, targets } = data.pictures[asked.picture];
-      const words = ({ label, probability }) => (probability === null ? label : `${label} · ${probability.toFixed(2)}`);
+      const words = ({ label, probability }) => (probability === null ? label : `${label} · ${chance(probability)}`);
       fill(picture, data.pictures.map(({ name }, i) => [i, name]), asked.picture);
       fill(layer, layers.map(({ label }, i) => [i, label]), asked.layer);
       fill(target, targets.map((one, i) => [i, words(one)]), asked.target);
