@@ -54,7 +54,7 @@ class Plates:
             limit=limits[0],
             signed=signed,
             colormap=self.colormap,
-            ends=("for", "against") if signed else ("max" if limits[0] == largest(scene.cam) else "scale", ""),
+            ends=("for", "against") if signed else ("max" if limits[0] == _most(scene) else "scale", ""),
             alpha=scene.alpha,
             bars=f"αₖ {aim} {label}",
         )
@@ -108,9 +108,9 @@ class Plates:
 
     def _limits(self, scene: Scene) -> tuple[float, float]:
         """The values with the strongest colour: of the maps, and of a contrast; as `view/scale.js` has them."""
-        own, contrast = largest(scene.cam), 0.0
+        own, contrast = _most(scene), 0.0
         if isinstance(scene.pair, Pair):
-            own, contrast = max(own, largest(scene.pair.cam)), largest(scene.pair.contrast)
+            contrast = largest(scene.pair.contrast)
         if isinstance(self.scale, (int, float)):
             limit = float(self.scale)
             return (limit if own else 0.0, limit if contrast else 0.0)
@@ -205,6 +205,12 @@ def _lens(pane: Pane, explanation: Explanation, channel: int) -> Pane:
 
 def _cells(cam: Any) -> str:
     return f"{cam.shape[0]} × {cam.shape[1]} cells"
+
+
+def _most(scene: Scene) -> float:
+    """The largest magnitude of the maps on show: that of the class, and of the one compared with it."""
+    both = (scene.cam, scene.pair.cam) if isinstance(scene.pair, Pair) else (scene.cam,)
+    return max(largest(cam) for cam in both)
 
 
 def largest(values: Any) -> float:

@@ -404,3 +404,12 @@ def test_a_view_that_knows_of_no_scale_draws_as_ever(view_open):
     page = view_open(small())
     expect(page.get_by_label("Scale", exact=True)).to_have_value("picture")
     expect(page.locator(".gcw-most")).to_have_text("1.70max")
+
+
+@pytest.mark.parametrize(("scale", "word"), [("picture", "max"), (2.0, "scale")])
+def test_the_colour_bars_of_both_classes_say_the_same_word(view_open, scale, word):
+    page = view_open(compared(scale=scale))
+    bars = page.locator(".gcw-where .gcw-most small, .gcw-plate-second .gcw-most small")
+    assert bars.all_inner_texts() == [word, word]
+    page.locator(".gcw-picture").hover()
+    expect(page.locator(".gcw-tip")).to_contain_text(f"of {'max' if word == 'max' else 'the scale'}")

@@ -130,7 +130,7 @@ function comparePart({ tip, say, signal, limits, mirror }, picture) {
   function showLimits() {
     const [map, third] = room();
     const two = isSigned(scene);
-    second.bar.show(map, two, two ? ["for", "against"] : [map === scene.compare.max ? "max" : "scale", ""]);
+    second.bar.show(map, two, two ? ["for", "against"] : [limitWord(map, scene), ""]);
     contrast.bar.show(third, true, ["first", "second"]);
   }
 

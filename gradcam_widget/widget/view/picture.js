@@ -64,7 +64,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
   /** Writes the limits of the colour bar beside it; the two sides of a signed one are named as well. */
   function showLimits(max, signed) {
     const low = signed ? number(-max) : "0";
-    const [top, bottom] = signed && !lens ? ["for", "against"] : [lens || max === scene?.max ? "max" : "scale", ""];
+    const [top, bottom] = signed && !lens ? ["for", "against"] : [lens ? "max" : limitWord(max, scene), ""];
     most.replaceChildren(number(max, true), h("small", {}, top));
     least.replaceChildren(...(signed ? [h("small", {}, bottom), number(-max, true)] : ["0"]));
     middle.hidden = !signed;
@@ -139,7 +139,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     const share = max > 0 ? value / max : 0;
     const box = cellRect(canvas, cell, scene, ratio);
     outlineCell(cell);
-    const ofMax = `${share.toFixed(2).replace("-", MINUS)} of ${lens || max === scene.max ? "max" : "the scale"}`;
+    const ofMax = `${share.toFixed(2).replace("-", MINUS)} of ${lens || limitWord(max, scene) === "max" ? "max" : "the scale"}`;
     const what = lens ? `A of #${lens.channel}` : "value";
     const added = lens ? null : termsAt(cell);
     const sees = picture && fieldOf(cell, scene, picture) ? fieldWords(scene, picture) : "";

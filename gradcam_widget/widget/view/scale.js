@@ -20,6 +20,9 @@ function scaleLimits(scale, scene, strip) {
   return { map: own, contrast: isSigned(scene) ? own : pair.contrast_max, layer: (layer) => layer.max };
 }
 
+/** The word at the strongest colour: "max" where a map on show has that value, else "scale". */
+const limitWord = (limit, scene) => (limit === Math.max(scene?.max ?? 0, scene?.compare?.target ? scene.compare.max : 0) ? "max" : "scale");
+
 /** The control: a list, and a number where the limit is fixed. */
 function scalePart({ model, say, signal, limits }) {
   const select = h("select", { "aria-label": "Scale" }, ...Object.entries(SCALES).map(([value, name]) => h("option", { value }, name)));
