@@ -962,3 +962,23 @@ def test_the_name_of_a_class_is_whole_where_there_is_room(view_open):
         "all => all.map((bar) => bar.getBoundingClientRect().left)"
     )
     assert starts[0] == starts[1]  # and the bars begin below one another
+
+
+def test_a_field_that_cuts_its_text_has_it_whole_in_its_title(view_open):
+    page = view_open(small(), controls=CONTROLS)
+    page.wait_for_selector("#p[data-lm-suppress-shortcuts]")
+    page.evaluate("document.querySelector('#p option').text = 'conv_head\\u00a0· <b>1280</b> × 7 × 7'")
+    page.locator("#p").hover()
+    expect(page.locator("#p")).to_have_attribute("title", "conv_head · <b>1280</b> × 7 × 7")
+    page.locator("#c").hover()
+    expect(page.locator("#c")).to_have_attribute("title", "tabby · 0.21")
+    page.locator("#c").fill("lynx")
+    page.locator("#p").hover()
+    page.locator("#c").hover()
+    expect(page.locator("#c")).to_have_attribute("title", "lynx")
+
+
+def test_a_layer_that_has_a_number_for_a_name_is_shown_with_the_word_before_it(view_open):
+    page = view_open(small(strip=strip(dict.fromkeys(("layer4.1", "blocks.9.conv", "3"), STRIP["conv_head"]))))
+    first = page.locator(".gcw-layer .gcw-short:nth-child(2)")
+    expect(first).to_have_text(["layer4.1", "conv", "3"])

@@ -158,6 +158,15 @@ function easeClassField(scope, signal) {
   }, { signal });
 }
 
+/** What a field has no room for is whole in its title. */
+function tellWhole(scope, signal) {
+  scope.addEventListener("pointerover", ({ target }) => {
+    const field = target.closest?.(".gradcam-controls :is(select, .gradcam-class input)");
+    const text = (field?.selectedOptions?.[0]?.text ?? (field?.value || field?.placeholder))?.replaceAll("\u00a0", " ");
+    if (field && field.title !== text) field.title = text;
+  }, { signal });
+}
+
 const ASKING = [".gradcam-picture", ".gradcam-layer-group", ".gradcam-class", ".gradcam-method", ".gradcam-evidence"];
 
 /** Calls `touch` when the user chooses something in a control that asks the kernel; the others need no kernel. */

@@ -640,6 +640,7 @@ function render({ model: given, el }) {
     adopt(scope);
     connection.within(scope);
     if (container) easeClassField(container, signal);
+    if (container) tellWhole(container, signal);
     if (container) watchControls(container, requests.touch, signal);
     observe(new MutationObserver((records) => {
       if (records.some((record) => !root.contains(record.target))) adopt(scope);

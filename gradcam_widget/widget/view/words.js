@@ -31,10 +31,11 @@ function shorten(text, most = 40) {
 }
 
 /** A layer's name in two short pieces: its last part, and the way there with a letter for each word:
- *  "_blocks.9._project_conv" is "_pro…conv" in "b.9". */
+ *  "_blocks.9._project_conv" is "_pro…conv" in "b.9". A number alone is no name: "layer4.1" stays whole. */
 function shortName(name) {
   const parts = name.split(".");
-  const last = parts.pop();
+  const counted = parts.length > 1 && /^\d+$/.test(parts.at(-1));
+  const last = parts.splice(counted ? -2 : -1).join(".");
   const way = parts.map((part) => part.replace(/\p{L}[\p{L}_]*/gu, (word) => word[0]).replaceAll("_", ""));
   return { last: shorten(last, 9), way: shorten(way.join("."), 7) };
 }
