@@ -57,11 +57,11 @@ def state(**changes):
 def pad_open(browser):
     pages, errors = [], []
 
-    def open_page(sent=None, *, width=1100, scheme="light", touch=False):
+    def open_page(sent=None, *, width=1100, scheme="light", touch=False, around="gradcam-widget gradcam-pad"):
         page = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme, has_touch=touch)
         pages.append(page)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        html = PAGE.replace('class="gradcam-widget"', 'class="gradcam-widget gradcam-pad"') % {
+        html = PAGE.replace('class="gradcam-widget"', f'class="{around}"') % {
             "css": view.style(view.PAD_STYLES),
             "source": json.dumps(view.script(view.PAD_SCRIPTS)).replace("</", "<\\/"),
             "state": json.dumps(wire(sent or state())).replace("</", "<\\/"),
@@ -286,3 +286,11 @@ def test_it_follows_the_theme(pad_open):
         assert page.locator(".gcw").get_attribute("data-gcw-theme") == scheme
         colours[scheme] = page.locator(".gcw-label").evaluate("label => getComputedStyle(label).color")
     assert colours["light"] != colours["dark"]
+
+
+def test_the_pad_of_an_explorer_that_is_shown_by_itself_looks_as_it_does_there(pad_open):
+    page = pad_open(around="gradcam-pad")
+    pad = page.locator(".gradcam-pad")
+    expect(pad).to_have_class("gradcam-pad gradcam-widget")
+    expect(pad).to_have_attribute("data-gcw-theme", "light")
+    assert pad.evaluate("e => getComputedStyle(e).getPropertyValue('--gcw-accent')") != ""

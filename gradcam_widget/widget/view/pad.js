@@ -217,6 +217,8 @@ function render({ model: given, el }) {
   /** Once the view is on the page, the pad around it can be found. */
   function settle() {
     container = root.closest(".gradcam-pad");
+    // A part of an explorer that is also shown by itself wears there what an explorer wears.
+    if (container && !container.closest(".gradcam-widget")) container.classList.add("gradcam-widget");
     retheme();
     if (!container) return;
     const ready = () => { adopt(container); nameParts(container, label()); };
