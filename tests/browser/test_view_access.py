@@ -145,3 +145,30 @@ def test_a_name_says_what_each_thing_is(view_open):
             .filter((e) => !e.textContent.trim()).map((e) => e.outerHTML.slice(0, 120))"""
     )
     assert nameless == []
+
+
+def test_a_ring_is_the_explorers_own_where_the_notebook_has_one_for_buttons(view_open):
+    theirs = ".theirs button:focus-visible { outline: 1px dotted rgb(1, 2, 3); outline-offset: -9px; }"
+    page = view_open(HERE, body='class="theirs"', style=theirs)
+    rings = []
+    for control in (page.get_by_label("Sort", exact=True), page.locator(".gcw-prediction").first):
+        control.focus()
+        page.keyboard.press("Shift")  # the keyboard is at work
+        rings.append(
+            control.evaluate("e => { const s = getComputedStyle(e); return [s.outline, s.outlineOffset]; }")
+        )
+    assert rings[0] == rings[1]
+
+
+def test_the_ring_of_a_layer_at_the_end_of_the_strip_is_whole(view_open):
+    many_layers = strip({**{f"layer{i}": CELLS for i in range(40)}, "conv_head": CELLS}, question=1)
+    page = view_open({**HERE, "strip": many_layers})
+    tile = page.locator('.gcw-layer[aria-selected="true"]')
+    tile.focus()
+    page.keyboard.press("Shift")
+    ring = tile.evaluate(
+        """e => { const s = getComputedStyle(e), b = e.getBoundingClientRect(), out = e.parentElement;
+        const beyond = parseFloat(s.outlineWidth) + parseFloat(s.outlineOffset), o = out.getBoundingClientRect();
+        return [parseFloat(s.outlineWidth), b.right + beyond <= o.right, b.left - beyond >= o.left]; }"""
+    )
+    assert ring == [2, True, True]
