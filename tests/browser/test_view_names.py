@@ -10,7 +10,7 @@ import pytest
 from axe import violations
 from PIL import Image
 from playwright.sync_api import expect
-from view_page import ALPHA, CAM, CONTRIBUTION, next_frame, receive, revision, scene, small
+from view_page import ALPHA, CAM, CONTRIBUTION, encode, next_frame, receive, revision, scene, small
 
 COLOURS = [(220, 30, 30), (30, 200, 60), (40, 60, 230)]
 
@@ -289,3 +289,20 @@ def test_axe_finds_nothing(view_open, scheme):
     receive(page, patches=patches(sprite(5), sprite(0), sprite(1)))
     expect(page.locator(".gcw-saying .gcw-patch")).to_have_count(9)
     assert violations(page, ".gcw") == []
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1120, 2), (860, 2), (640, 1)])
+def test_in_words_stands_in_two_columns_beside_a_comparison_that_has_room(view_open, width, columns):
+    compare = {
+        "target": {"index": 282, "label": "tiger cat", "score": 8.1, "probability": 0.255},
+        "max": 1.0,
+        "contrast_max": 1.0,
+        "alpha": encode(-ALPHA, "f32"),
+        "cam": encode(CAM / 2, "f32"),
+        "contrast": encode(CAM / 2, "f32"),
+    }
+    seen = scene(CAM, ALPHA, CONTRIBUTION, compare=compare)
+    page = view_open(opened(scene=seen, words=words(), panels=["heatmap", "alpha", "words"]), width=width)
+    lists = page.locator(".gcw-said")
+    expect(lists).to_have_count(2)
+    assert len({round(lists.nth(i).bounding_box()["y"]) for i in (0, 1)}) == 3 - columns
