@@ -1,7 +1,6 @@
 """The pictures of the README, taken from the running widget: ``make screenshots``.
 
-The quickstart's widget in JupyterLab, light and dark, and in Notebook 7, dark, at 1120 px and two device pixels
-per CSS pixel.
+The quickstart's widget in JupyterLab, light and dark, at 1120 px and two device pixels per CSS pixel.
 """
 
 from __future__ import annotations
@@ -21,37 +20,31 @@ MARGIN = 5
 
 
 def main(target: Path, width: int = 1120) -> None:
-    """Write explorer-light.png and explorer-dark.png from JupyterLab and notebook7-dark.png into a folder."""
+    """Write explorer-light.png and explorer-dark.png into a folder."""
     target.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.FLAGS)
-        take(browser, "lab", {target / "explorer-light.png": False, target / "explorer-dark.png": True}, width)
-        take(browser, "notebook", {target / "notebook7-dark.png": True}, width)
+        take(browser, {target / "explorer-light.png": False, target / "explorer-dark.png": True}, width)
         browser.close()
 
 
-def take(browser: Browser, kind: str, pictures: dict[Path, bool], width: int) -> None:
-    """Pictures of the quickstart's widget in a front end: file -> whether in the dark theme."""
+def take(browser: Browser, pictures: dict[Path, bool], width: int) -> None:
+    """Pictures of the quickstart's widget in JupyterLab: file -> whether in the dark theme."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "notebooks")
         root.mkdir()
         shutil.copy(ROOT / "notebooks" / "01_quickstart.ipynb", root)
-        server = Server(kind, root, Path(folder, "home")).start()
+        server = Server("lab", root, Path(folder, "home")).start()
         try:
             page = browser.new_page(viewport={"width": 1700, "height": 1400}, device_scale_factor=2)
             notebook = Notebook(page, server, "01_quickstart.ipynb").open()
-            if kind == "lab":
-                notebook.command("application:toggle-left-area")
+            notebook.command("application:toggle-left-area")
             # The cell that shows it alone, so that the explorer is as a reader first meets it.
             page.locator(".jp-CodeCell").nth(1).click()
             notebook.command("notebook:run-cell")
             page.wait_for_selector(".gcw[data-revision]", timeout=240_000)
             widget = page.locator(".gradcam-widget").first
-            # Notebook 7's page may be narrower
-            widget.evaluate(
-                "(box, width) => { box.style.width = Math.min(width, box.parentElement.clientWidth) + 'px'; }",
-                width,
-            )
+            widget.evaluate("(box, width) => { box.style.width = `${width}px`; }", width)
             for path, dark in pictures.items():
                 notebook.theme(dark)
                 page.wait_for_timeout(2500)
