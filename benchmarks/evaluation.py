@@ -52,7 +52,7 @@ class Setting:
     mosaics: int
 
 
-# Score-CAM runs the whole model once for each channel of the layer: 1280 times for one map at the last layer.
+# Score-CAM runs the whole model once for each channel of the layer that is not flat, of 1280 at the last layer.
 LAST = Setting(
     methods=tuple(row.name for row in METHODS.values() if "masked_scores" not in row.needs),
     pictures=6,

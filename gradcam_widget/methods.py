@@ -376,7 +376,7 @@ METHODS: dict[str, Method] = {
             ablationcam,
             "weight",
             "relative drop of the score without the channel",
-            "one pass per channel through what follows the layer",
+            "up to one pass per channel, through what follows the layer",
             "Desai and Ramaswamy 2020, WACV",
         ),
         Method(
@@ -384,7 +384,7 @@ METHODS: dict[str, Method] = {
             scorecam,
             "weight",
             "softmax of the score of the picture masked by the channel",
-            "one forward pass per channel",
+            "up to one forward pass per channel",
             "Wang et al. 2020, arXiv 1910.01279",
         ),
         Method(
