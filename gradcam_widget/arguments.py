@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
 
 import torch
@@ -88,13 +88,28 @@ def check_class_names(names: Sequence[str] | None, model: nn.Module) -> tuple[st
     if names is None:
         return None
     if isinstance(names, str) or not isinstance(names, Sequence):
-        raise TypeError(f"class_names: expected a list of names; got {type(names).__name__}")
+        raise TypeError(
+            f"class_names: expected a list of names; got {type(names).__name__}. {_listing_of_names(names)}"
+        )
     if not names:
         raise ValueError("class_names: expected at least one name; got an empty list. Leave it out for numbers")
     wrong = next((name for name in names if not isinstance(name, str)), None)
     if wrong is not None:
         raise TypeError(f"class_names: expected strings; got {wrong!r} among them")
     return tuple(names)
+
+
+def _listing_of_names(names: object) -> str:
+    """How a list of class names is made of something else."""
+    if isinstance(names, Mapping):
+        if set(names) == set(range(len(names))):
+            return f"Give [class_names[i] for i in range({len(names)})]"
+        if all(isinstance(value, int) for value in names.values()):  # as the class_to_idx of a torchvision dataset
+            return "Give sorted(class_names, key=class_names.get)"
+        return "Put the names into a list, in the order of the scores"
+    if isinstance(names, Iterable) and not isinstance(names, (str, bytes, Set)):
+        return "Give list(class_names)"
+    return "Put the names into a list, in the order of the scores"
 
 
 def find_device(device: str | torch.device) -> torch.device:

@@ -41,6 +41,7 @@ import torch
 from torch import Tensor
 
 from gradcam_widget.heatmap import as_heatmap
+from gradcam_widget.spelling import did_you_mean
 from gradcam_widget.targets import Target, finer
 
 __all__ = ["METHODS", "Method", "find_method"]
@@ -416,5 +417,5 @@ def find_method(name: str) -> Method:
     if not isinstance(name, str):
         raise TypeError(f"method: expected one of {list(METHODS)}; got {type(name).__name__}")
     if name not in METHODS:
-        raise ValueError(f"method: expected one of {list(METHODS)}; got {name!r}")
+        raise ValueError(f"method: expected one of {list(METHODS)}; got {name!r}{did_you_mean(name, METHODS)}")
     return METHODS[name]

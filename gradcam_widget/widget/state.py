@@ -14,6 +14,8 @@ from typing import Any
 from traitlets import Any as AnyTrait
 from traitlets import HasTraits, TraitError, validate
 
+from gradcam_widget.spelling import did_you_mean
+
 __all__ = ["EVIDENCE", "NAMES", "SCALES", "Offer", "SettingError", "State", "View", "nearest"]
 
 NAMES = ("image_index", "layer", "target", "method", "evidence", "colormap", "opacity", "compare_target", "scale")
@@ -213,10 +215,20 @@ class State(HasTraits):
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise SettingError(
                 f"image_index: expected an int from 0 to {count - 1}; got {value!r}, a {type(value).__name__}"
+                f"{self._index_of(value)}"
             )
         if not 0 <= int(value) < count:
             raise SettingError(f"image_index: expected an int from 0 to {count - 1}, one per picture; got {value}")
         return int(value)
+
+    def _index_of(self, name: object) -> str:
+        """The end of an error's text for a picture's name in place of its index: which index, or which name."""
+        if not isinstance(name, str):
+            return ""
+        pictures = self.offer.pictures
+        if name in pictures:
+            return f". That picture is image_index={pictures.index(name)}"
+        return did_you_mean(name, pictures)
 
     def _checked_layer(self, value: object, image_index: int) -> str | None:
         if value is None:
@@ -258,8 +270,11 @@ def _as_int(value: Any) -> Any:
 
 
 def _checked_name(trait: str, value: object, offered: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in offered:
+    if not isinstance(value, str):
         raise SettingError(f"{trait}: expected one of {', '.join(offered)}; got {value!r}")
+    if value not in offered:
+        hint = did_you_mean(value, offered)
+        raise SettingError(f"{trait}: expected one of {', '.join(offered)}; got {value!r}{hint}")
     return value
 
 

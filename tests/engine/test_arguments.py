@@ -145,7 +145,7 @@ BEFORE: dict[str, tuple[Callable[[GradCAM], object], type[Exception], str]] = {
     "method": (
         lambda c: c.explain(X, method="gradcam"),
         ValueError,
-        r"method: expected one of \['GradCAM'.*; got 'gradcam'",
+        r"method: expected one of \['GradCAM'.*; got 'gradcam'. Did you mean 'GradCAM'\?",
     ),
     "method None": (lambda c: c.explain(X, method=None), TypeError, r"method: expected one of \[.*; got NoneType"),
     "method function": (lambda c: c.explain(X, method=print), TypeError, r"method: expected one of"),
@@ -412,7 +412,22 @@ ENGINES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "names dict": (
         lambda: GradCAM(plain(), class_names={0: "cat"}),
         TypeError,
-        r"class_names: expected a list .*got dict",
+        r"class_names: expected a list .*got dict. Give \[class_names\[i\] for i in range\(1\)\]",
+    ),
+    "names to numbers": (
+        lambda: GradCAM(plain(), class_names={"cat": 0, "dog": 1}),
+        TypeError,
+        r"got dict. Give sorted\(class_names, key=class_names.get\)",
+    ),
+    "names generator": (
+        lambda: GradCAM(plain(), class_names=(name for name in "ab")),
+        TypeError,
+        r"class_names: expected a list of names; got generator. Give list\(class_names\)",
+    ),
+    "names set": (
+        lambda: GradCAM(plain(), class_names={"cat", "dog"}),
+        TypeError,
+        r"got set. Put the names into a list, in the order of the scores",
     ),
     "no names": (
         lambda: GradCAM(plain(), class_names=[]),

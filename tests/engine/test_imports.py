@@ -35,12 +35,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "localise": (),
     "painting": (),
     "render": (),
+    "spelling": (),
     "smoothing": (),
     "targets": (),
     # the engine's parts
     "occlusion": ("targets",),
     "arguments": ("layers", "targets"),
-    "methods": ("heatmap", "targets"),
+    "methods": ("heatmap", "spelling", "targets"),
     "ablation": ("layers", "targets"),
     "cell_output": (),
     "captions": (),
@@ -235,7 +236,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     # the widget: its parts know neither the engine nor torch; the explorer knows both sides
     "widget.__init__": (),
     "widget.wire": (),
-    "widget.state": (),
+    "widget.state": ("spelling",),
     "widget.parts": (),
     "widget.view.__init__": (),
     "widget.cures": (),

@@ -838,7 +838,16 @@ def test_a_method_that_asks_for_what_does_not_exist_is_told_so(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("gradcam", ValueError, r"method: expected one of \['GradCAM', .*; got 'gradcam'"),
+        (
+            "gradcam",
+            ValueError,
+            r"method: expected one of \['GradCAM', .*; got 'gradcam'. Did you mean 'GradCAM'\?$",
+        ),
+        ("grad-cam++", ValueError, r"got 'grad-cam\+\+'. Did you mean 'GradCAM\+\+'\?$"),
+        ("Score-CAM", ValueError, r"got 'Score-CAM'. Did you mean 'ScoreCAM'\?$"),
+        ("layer cam", ValueError, r"got 'layer cam'. Did you mean 'LayerCAM'\?$"),
+        ("GradCAMpp", ValueError, r"Did you mean 'GradCAM(\+\+)?' or "),
+        ("zzz", ValueError, r"got 'zzz'$"),
         (None, TypeError, "method: expected one of .*; got NoneType"),
         (3, TypeError, "method: expected one of .*; got int"),
     ],

@@ -47,7 +47,9 @@ def test_the_snapshot_is_frozen_and_leaves_the_look_out(state: State) -> None:
     [
         ({"image_index": 2}, r"image_index: expected an int from 0 to 1, one per picture; got 2"),
         ({"image_index": -1}, r"image_index: expected an int from 0 to 1, one per picture; got -1"),
-        ({"image_index": "a"}, r"image_index: expected an int from 0 to 1; got 'a', a str"),
+        ({"image_index": "zzz"}, r"image_index: expected an int from 0 to 1; got 'zzz', a str$"),
+        ({"image_index": "b"}, r"image_index: .* got 'b', a str. That picture is image_index=1$"),
+        ({"image_index": "B"}, r"image_index: .* got 'B', a str. Did you mean 'b'\?$"),
         ({"image_index": True}, r"image_index: .* got True, a bool"),
         ({"layer": "haed"}, r"layer: expected one of the 3 feature maps of this model; got 'haed'. Nearest: head"),
         ({"layer": 3}, r"layer: expected the name of a layer, or None for the default one; got 3, a int"),
@@ -55,6 +57,7 @@ def test_the_snapshot_is_frozen_and_leaves_the_look_out(state: State) -> None:
         ({"target": 1.5}, r"target: expected None .* got 1.5, a float"),
         ({"target": True}, r"target: expected None .* got True, a bool"),
         ({"method": "Grad"}, r"method: expected one of GradCAM; got 'Grad'"),
+        ({"method": "grad-cam"}, r"method: .*; got 'grad-cam'. Did you mean 'GradCAM'\?$"),
         ({"evidence": "both"}, r"evidence: expected one of positive, signed, counterfactual; got 'both'"),
         ({"colormap": "RdBu_r"}, r"colormap: expected one of viridis, magma; got 'RdBu_r'"),
         ({"evidence": "signed", "colormap": "magma"}, r"colormap: expected one of RdBu_r; got 'magma'"),
