@@ -111,7 +111,7 @@ def _notebook(folder: Path | None) -> Path:
             print(f"Copied {copied.name} to {folder}")
     except OSError as error:
         raise _CannotStartError(
-            f"the notebook cannot be copied to {folder} ({error.strerror}); choose another with --folder"
+            f"the notebook cannot be copied to {folder} ({error.strerror}); choose another folder with --folder"
         ) from error
     return folder / _NOTEBOOK
 

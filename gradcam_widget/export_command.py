@@ -85,15 +85,49 @@ def _export(options: argparse.Namespace) -> int:
             warnings.simplefilter("always", UserWarning)
             path = _write(options)
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        words = " ".join(str(error).split()).replace("max_bytes", "--max-mb") or type(error).__name__
-        print(f"gradcam-widget: {words}", file=sys.stderr)
+        print(f"gradcam-widget: {_in_flags(str(error)) or type(error).__name__}", file=sys.stderr)
         return 1
     for warning in said:
         if str(warning.message).startswith("to_html: "):
-            said_of = str(warning.message).removeprefix("to_html: ").replace("max_bytes", "--max-mb")
-            print(f"gradcam-widget: {said_of}", file=sys.stderr)
+            print(f"gradcam-widget: {_in_flags(str(warning.message))}", file=sys.stderr)
     print(f"Wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+_FLAGS = {
+    "class_names": "--class-names",
+    "image": "IMAGE",
+    "layer": "--layers",
+    "layers": "--layers",
+    "max_bytes": "--max-mb",
+    "method": "--method",
+    "model": "--model",
+    "name": "--model",
+    "path": "-o",
+    "target": "--classes",
+    "targets": "--classes",
+}
+"""What an argument's name, at the beginning of an error, is on the command line."""
+
+_PHRASES = {
+    "(layers=, targets=, images=)": "(--layers, --classes, IMAGE)",
+    "larger max_bytes": "larger --max-mb",
+    "Name the layers and the targets, or choose": "Name them with --layers and --classes, or choose",
+    'another method first, such as widget.method = "GradCAM"': "another --method, such as GradCAM",
+    "pass class_names=[...] or give the class as an int": "give --class-names, or the class as a number",
+    "; see cam.class_names": "; give a name, or a number from 0",
+}
+
+
+def _in_flags(text: str) -> str:
+    """An error's words on one line, in those of the command line."""
+    words = " ".join(text.split()).removeprefix("to_html: ")
+    name, colon, rest = words.partition(": ")
+    if name in _FLAGS:
+        words = f"{_FLAGS[name]}{colon}{rest}"
+    for said, meant in _PHRASES.items():
+        words = words.replace(said, meant)
+    return words
 
 
 def _write(options: argparse.Namespace) -> Path:
@@ -105,26 +139,44 @@ def _write(options: argparse.Namespace) -> Path:
         raise FileNotFoundError(f"-o: there is no folder {str(options.output.parent)!r}; make it first")
     if options.output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"-o: expected a name that ends in .html; got {options.output.name!r}")
+    if options.output.is_dir():
+        raise ValueError(f"-o: {str(options.output)!r} is a folder; give the name of a file in it")
+    layers = options.layers
+    if layers and len(layers) > 1 and (groups := [name for name in layers if name in _GROUPS]):
+        raise ValueError(f"--layers: {groups[0]} stands alone; give {groups[0]}, or names of layers")
     from gradcam_widget.widget.explorer import GradCAMWidget
 
     model = _model(options.model, options.weights)
     names = _class_names(options.class_names)
     widget = GradCAMWidget(model, list(options.images), class_names=names, method=options.method)
-    layers = options.layers
     try:
         path: Path = widget.to_html(
             options.output,
             layers=layers[0] if layers and len(layers) == 1 and layers[0] in _GROUPS else layers,
-            targets=options.classes and [int(name) if name.isdecimal() else name for name in options.classes],
+            targets=options.classes and [_number_or_name(name) for name in options.classes],
             images="all",
             title=options.title,
             text=options.text,
             questions=options.questions,
-            max_bytes=round(options.max_mb * 1e6),
+            max_bytes=max(1, round(options.max_mb * 1e6)),
         )
+    except OSError as error:
+        if error.errno is None:  # told in words already
+            raise
+        raise OSError(
+            f"-o: {str(options.output)!r} cannot be written ({error.strerror or error}); choose another place"
+        ) from error
     finally:
         widget.close()
     return path
+
+
+def _number_or_name(text: str) -> int | str:
+    """A class as it stands on the command line."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _model(name: str, weights: Path | None) -> nn.Module:

@@ -23,10 +23,20 @@ def add_lesson_command(commands: Any) -> None:
     listing = actions.add_parser("list", help="the lessons and their questions")
     listing.set_defaults(run=_list)
     copy = actions.add_parser("copy", help="copy a lesson's notebook")
-    copy.add_argument("number", type=int, metavar="N", help="number of the lesson")
+    copy.add_argument("number", type=_number, metavar="N", help="number of the lesson")
     copy.add_argument("--solutions", action="store_true", help="with the exercises solved")
     copy.add_argument("--folder", type=Path, default=Path(), help="where to put it (default: the current folder)")
     copy.set_defaults(run=_copy)
+
+
+def _number(text: str) -> int:
+    """The number of a lesson from the command line."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a lesson's number; got {text!r}. `gradcam-widget lesson list` shows them"
+        ) from error
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -39,10 +49,12 @@ def _copy(options: argparse.Namespace) -> int:
     try:
         path = copy_lesson(options.number, options.folder, solutions=options.solutions)
     except FileExistsError as error:
-        return _fail(f"{error.filename} is already there, and is kept; choose another place with --folder")
+        return _fail(f"{error.filename} is already there, and is kept; choose another folder with --folder")
     except OSError as error:
         reason = error.strerror or str(error)
-        return _fail(f"the lesson cannot be copied to {options.folder} ({reason}); choose another with --folder")
+        return _fail(
+            f"the lesson cannot be copied to {options.folder} ({reason}); choose another folder with --folder"
+        )
     except ValueError as error:
         return _fail(f"{error}; `gradcam-widget lesson list` shows them")
     print(f"Copied to {path}")

@@ -7,6 +7,7 @@ Importing this module loads nothing heavy.
 
 from __future__ import annotations
 
+import errno
 import html
 import json
 import math
@@ -162,12 +163,15 @@ def copy_lesson(number: int, folder: str | Path = ".", *, solutions: bool = Fals
 
     Raises:
         ValueError: for a number that no lesson has.
+        NotADirectoryError: where the folder is a file.
         FileExistsError: if there is a file of that name already; it is never written over.
     """
     lesson = find_lesson(number)
     notebook = json.loads(lesson.path.read_text(encoding="utf-8"))
     name = f"{lesson.path.stem}_solutions.ipynb" if solutions else lesson.path.name
     folder = Path(folder)
+    if folder.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file", str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(notebook if solutions else student_form(notebook), indent=1, ensure_ascii=False)
     with (folder / name).open("x", encoding="utf-8") as file:

@@ -213,4 +213,4 @@ def test_an_installed_package_copies_its_quickstart_and_keeps_the_users(monkeypa
 def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert cli.main(["demo", "--folder", str(tmp_path / "file" / "below")]) == 1
-    assert "choose another with --folder" in capsys.readouterr().err
+    assert "choose another folder with --folder" in capsys.readouterr().err

@@ -66,10 +66,11 @@ def test_names_of_other_weights_are_not_taken_over(picture, weights, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere.png"], "there is no picture 'nowhere.png'"),
-        (["text.png"], "image: 'text.png' is not a picture that Pillow can read"),
+        (["text.png"], "IMAGE: 'text.png' is not a picture that Pillow can read"),
         (["noise.png", "-o", "lesson.pdf"], "-o: expected a name that ends in .html; got 'lesson.pdf'"),
         (["noise.png", "-o", "nowhere/lesson.html"], "-o: there is no folder 'nowhere'; make it first"),
-        (["noise.png", "--model", "resnet51"], "name: 'resnet51' is not a torchvision classifier"),
+        (["noise.png", "--model", "resnet51"], "--model: 'resnet51' is not a torchvision classifier"),
+        (["noise.png", "-o", "folder.html"], "-o: 'folder.html' is a folder; give the name of a file in it"),
         (["noise.png", "--weights", "nowhere.pth"], "--weights: there is no file 'nowhere.pth'"),
         (["noise.png", "--weights", "text.png"], "--weights: text.png cannot be read as weights"),
         (["noise.png", "--weights", "evil.pth"], "--weights: evil.pth cannot be read as weights"),
@@ -80,9 +81,17 @@ def test_names_of_other_weights_are_not_taken_over(picture, weights, tmp_path):
         ),
         (["noise.png", "--class-names", "nowhere.txt"], "--class-names: there is no file 'nowhere.txt'"),
         (["noise.png", "--class-names", "empty.txt"], "--class-names: empty.txt is empty"),
-        (["noise.png", "--layers", "layer9"], "layers: 'layer9' is no feature map of this model"),
-        (["noise.png", "--classes", "cow"], "targets: "),
-        (["noise.png", "--method", "GradCam"], "method: expected one of"),
+        (["noise.png", "--layers", "layer9"], "--layers: 'layer9' is no feature map of this model"),
+        (["noise.png", "--layers", "layer4.1", "conv"], "--layers: conv stands alone; give conv, or names of"),
+        (
+            ["noise.png", "--classes", "cow"],
+            "--classes: got the class name 'cow', but the class names are not known",
+        ),
+        (["noise.png", "--classes", "-1"], "--classes: expected a class from 0"),
+        (["noise.png", "--class-names", "two.txt"], "--class-names: got 2 names for a model with"),
+        (["noise.png", "--method", "GradCam"], "--method: expected one of"),
+        (["noise.png", "--method", "ScoreCAM"], "ScoreCAM needs"),
+        (["noise.png", "--method", "GuidedGradCAM"], "GuidedGradCAM draws at the pixels"),
         (["noise.png", "--max-mb", "0.1"], "--max-mb: 1 × 2 × 3 pictures, layers and classes take"),
     ],
 )
@@ -98,6 +107,8 @@ def test_what_cannot_be_done_is_said_in_one_line(
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "two.txt").write_text("cat\ndog\n")
+    (tmp_path / "folder.html").mkdir()
     torch.save(Evil(), "evil.pth")
     torch.save([1, 2], "list.pth")
     before = set(tmp_path.iterdir())
@@ -112,8 +123,22 @@ def test_what_cannot_be_done_is_said_in_one_line(
     printed = capsys.readouterr()
     assert printed.err.startswith(f"gradcam-widget: {message}")
     assert printed.err.count("\n") == 1
+    assert "widget" not in printed.err.removeprefix("gradcam-widget")
+    assert "=" not in printed.err
     assert printed.out == ""
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_cannot_be_written_is_said(picture, weights, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gradcam_widget.widget.handout.write_file", full)
+    arguments = ["export", str(picture), "-o", str(tmp_path / "a.html"), "--model", "resnet18"]
+    assert cli.main([*arguments, "--weights", str(weights), "--layers", "layer4.1"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "a.html' cannot be written (No space left on device); choose another place\n"
+    )
 
 
 def test_the_models_own_weights_are_the_default(picture, tmp_path, monkeypatch, capsys):
@@ -160,4 +185,4 @@ def test_names_for_another_number_of_classes_are_told_as_that(picture, weights, 
     names.write_text("ant\nbee\n", "utf-8")
     arguments = ["export", str(picture), "-o", str(tmp_path / "a.html"), "--model", "resnet18"]
     assert cli.main([*arguments, "--weights", str(weights), "--class-names", str(names)]) == 1
-    assert "class_names: got 2 names for a model with 3 classes; give one for each" in capsys.readouterr().err
+    assert "--class-names: got 2 names for a model with 3 classes; give one for each" in capsys.readouterr().err

@@ -166,13 +166,22 @@ def test_an_unknown_lesson_is_refused(number, tmp_path, capsys):
 def test_a_lesson_that_is_no_number_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["lesson", "copy", "two"])
-    assert "invalid int value: 'two'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "argument N: expected a lesson's number; got 'two'. `gradcam-widget lesson list` shows them" in error
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert cli.main(["lesson", "copy", "1", "--folder", str(tmp_path / "file" / "below")]) == 1
-    assert "choose another with --folder" in capsys.readouterr().err
+    assert "choose another folder with --folder" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_a_folder_is_said(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cli.main(["lesson", "copy", "1", "--folder", str(tmp_path / "file")]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("file (it is a file); choose another folder with --folder\n")
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_missing_notebooks_are_said(tmp_path, monkeypatch, capsys):

@@ -75,14 +75,14 @@ class Exports(Plates):
         with self._lock:
             return figures.draw(self._plate(channels, sort), width=width)
 
-    def save(self, path: str | PathLike[str], *, dpi: float = 200, **look: Any) -> Path:
+    def save(self, path: str | PathLike[str], *, dpi: float | None = None, **look: Any) -> Path:
         """Write what is on show into a file; its name says of which kind.
 
         Args:
             path: ends in .png, .svg or .pdf for the figure; in .npz for the numbers (alpha, cam, activations and a
                 manifest: `gradcam_widget.archive`), or in .json for their manifest alone. One that is there is
                 replaced as a whole. For a page that can be explored there is `to_html`.
-            dpi: pixels for each inch; in SVG and PDF those of the pictures inside.
+            dpi: pixels for each inch of a figure, in SVG and PDF those of the pictures inside; None for 200.
             look: width, channels and sort, as in `figure`.
 
         Returns:
@@ -95,15 +95,19 @@ class Exports(Plates):
         """
         file = checked_path(path, _SUFFIXES)
         kind = file.suffix[1:].lower()
-        if kind in ("npz", "json") and look:
-            raise ValueError(f"save: {', '.join(look)} is about figures; {file.name!r} holds numbers")
+        about = [*([] if dpi is None else ["dpi"]), *look]
+        if kind in ("npz", "json") and about:
+            raise ValueError(
+                f"save: {', '.join(about)} {'is' if len(about) == 1 else 'are'} about figures; {file.name!r} "
+                "holds numbers. Leave it out, or give a name that ends in .png, .svg or .pdf"
+            )
         with self._lock:
             if kind == "npz":
                 content = self._archive()
             elif kind == "json":
                 content = json.dumps(self._manifest(), indent=2).encode("ascii")
             else:
-                content = figures.encode_figure(self.figure(**look), kind, dpi)
+                content = figures.encode_figure(self.figure(**look), kind, 200 if dpi is None else dpi)
         write_file(file, content)
         return file
 

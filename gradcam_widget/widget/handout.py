@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral
@@ -188,6 +188,9 @@ class HandOut:
         """Everything that the page shows, computed."""
         if progress is not None and not callable(progress):
             raise TypeError(f"progress: expected a function (maps done, in all); got {progress!r}")
+        layers = _several("layers", layers, ordered=False)
+        targets = _several("targets", targets, ordered=False)
+        images = _several("images", images, ordered=True)
         row = METHODS[self._state.method]
         other = 'choose another method first, such as widget.method = "GradCAM"'
         if "guided" in row.needs:
@@ -318,8 +321,7 @@ class HandOut:
                     f"layers: this model has none of {layers!r}; give names, as in widget.engine.layers()"
                 )
         else:
-            listed = list(layers) if isinstance(layers, (list, tuple, set, frozenset)) else [layers]
-            wanted = {self._layer_name(layer) for layer in listed}
+            wanted = {self._layer_name(layer) for layer in (layers if isinstance(layers, list) else [layers])}
         if not wanted:
             raise ValueError("layers: expected at least one layer; got none")
         names = [layer.name for layer in known]
@@ -337,13 +339,12 @@ class HandOut:
 
     def _asked_targets(self, index: int, targets: Any) -> list[Any]:
         """What is explained, as the state takes it, each once."""
-        many = isinstance(targets, (list, tuple, set, frozenset, range))
         scores = self.engine.predict(self._input(index))
         if scores.ndim == 1:
             check_names(self.engine.class_names, len(scores))
         labels = classes_of(scores, self.engine.class_names)
         if targets is not None:
-            wanted = list(targets) if many else [targets]
+            wanted = targets if isinstance(targets, list) else [targets]
             if not wanted:
                 raise ValueError("targets: expected at least one class; got none")
         else:
@@ -380,15 +381,28 @@ class _Steps:
             raise Cancelled(f"cancelled after {self._done} of {self._total} maps")
 
 
+def _several(name: str, value: Any, *, ordered: bool) -> Any:
+    """A list of several values; one value as it is.
+
+    Raises:
+        TypeError: for several in what is no list, such as a generator or an array.
+    """
+    if isinstance(value, (list, tuple, range)) or (not ordered and isinstance(value, (set, frozenset))):
+        return list(value)
+    many = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
+    if many and not isinstance(value, (str, bytes)) and not callable(value):
+        raise TypeError(f"{name}: expected one, or a list of them; got {type(value).__name__}. Give list({name})")
+    return value
+
+
 def _picked_pictures(images: Any, names: Sequence[str], shown: int) -> list[int]:
     """The indices of the pictures that are asked for, each once."""
     if images is None:
         return [shown]
     if isinstance(images, str) and images == "all" and "all" not in names:
         return list(range(len(names)))
-    listed = list(images) if isinstance(images, (list, tuple, range)) else [images]
     found: dict[int, None] = {}
-    for image in listed:
+    for image in images if isinstance(images, list) else [images]:
         if isinstance(image, str):
             if image not in names:
                 raise ValueError(f"images: there is no picture named {image!r}. {nearest(image, names)}")

@@ -62,7 +62,7 @@ class Words:
         """
         asked = [questions] if isinstance(questions, str) else questions
         if not isinstance(asked, (list, tuple)) or not all(isinstance(one, str) for one in asked):
-            raise TypeError(f"questions: expected a list of texts; got {questions!r}")
+            raise TypeError(f"questions: expected a list of texts; got {questions!r}. Put them into a list")
         for name, value in {"title": title, "text": text}.items():
             if not isinstance(value, str) and not (name == "title" and value is None):
                 raise TypeError(f"{name}: expected a text; got {type(value).__name__}")

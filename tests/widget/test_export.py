@@ -197,6 +197,13 @@ def test_wrong_paths_are_told_in_words_and_nothing_is_left_behind(make, tmp_path
         widget.save(tmp_path / "x.png", dpi=0)
     with pytest.raises(ValueError, match=r"width is about figures; 'x.npz' holds numbers"):
         widget.save(tmp_path / "x.npz", width=3)
+    for name in ("x.npz", "x.json"):
+        with pytest.raises(
+            ValueError, match=rf"save: dpi is about figures; '{name}' holds numbers. Leave it out, or"
+        ):
+            widget.save(tmp_path / name, dpi=300)
+    with pytest.raises(ValueError, match="save: dpi, sort are about figures"):
+        widget.save(tmp_path / "x.npz", dpi=200, sort="channel")
     (tmp_path / "x.svg").write_text("before")
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="division by zero"):

@@ -191,10 +191,22 @@ def test_what_cannot_be_written_is_said(
 def test_wrong_kinds_of_arguments_are_said(make: Callable[..., GradCAMWidget], tmp_path: Path) -> None:
     widget = make()
     file = tmp_path / "a.html"
+    before = widget.engine.passes
     with pytest.raises(TypeError, match="title: expected a text; got int"):
         widget.to_html(file, title=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="questions: expected a list of texts"):
         widget.to_html(file, questions=[1])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"questions: expected a list of texts; got .*\. Put them into a list"):
+        widget.to_html(file, questions={"Where?"})  # type: ignore[arg-type]
+    for given in ((one for one in [0]), np.array([0, 1]), {0: 1}):
+        for name in ("images", "targets", "layers"):
+            kind = type(given).__name__
+            match = rf"{name}: expected one, or a list of them; got {kind}. Give list\({name}\)"
+            with pytest.raises(TypeError, match=match):
+                widget.to_html(file, **{name: given})
+    with pytest.raises(TypeError, match=r"images: .* got set. Give list\(images\)"):
+        widget.to_html(file, images={0})
+    assert widget.engine.passes == before
     with pytest.raises(TypeError, match="path: expected the path"):
         widget.to_html(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="images: expected names or indices"):
