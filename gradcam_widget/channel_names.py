@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +147,9 @@ class ChannelNames:
         """uint8 (H, W, 3) a picture as the model saw it, of those in which there are places.
 
         Raises:
-            ValueError: for a picture in which no channel has a place, or that cannot be read.
+            TypeError, ValueError: for a picture in which no channel has a place, or that cannot be read.
         """
+        number = _whole("picture", number, 0, len(self.pictures) - 1)
         try:
             with Image.open(io.BytesIO(self.files[number]), formats=("PNG", "JPEG")) as opened:
                 return np.array(opened.convert("RGB"))
@@ -165,10 +168,10 @@ class ChannelNames:
             rank: 0 for the place that excites it most.
 
         Raises:
-            ValueError: for a rank that there is not.
+            TypeError, ValueError: for a channel or a rank that there is not.
         """
         places = self._channel(channel).places
-        if not 0 <= rank < len(places):
+        if not 0 <= _whole("rank", rank) < len(places):
             raise ValueError(f"rank: channel {channel} has {len(places)} places, counted from 0; got {rank}")
         return _cut(self.picture(places[rank].picture), places[rank].box)
 
@@ -186,7 +189,11 @@ class ChannelNames:
             side: of a patch.
             most: how many patches.
             room: bytes that the file may take; the quality is lowered for it.
+
+        Raises:
+            TypeError, ValueError: for a channel that there is not, or a number that cannot be used.
         """
+        side, most, room = _whole("side", side, 1, 1024), _whole("most", most, 1), _whole("room", room, 1)
         patches = [Image.fromarray(patch) for patch in self.patches(channel)[:most]]
         if not patches:
             return b""
@@ -212,13 +219,16 @@ class ChannelNames:
             quality: of the pictures, as JPEG from 1 to 95; None keeps every pixel, in some four times the room.
 
         Raises:
-            ValueError: for a quality that there is not, and a name that does not end in .npz. OSError: where the
-                file cannot be written.
+            TypeError, ValueError: for a quality that there is not, and a name that does not end in .npz.
+            FileNotFoundError: where the folder does not exist. OSError: where the file cannot be written.
         """
-        if Path(path).suffix.lower() != ".npz":
-            raise ValueError(f"path: expected a name that ends in .npz; got {Path(path).name!r}")
-        if quality is not None and (isinstance(quality, bool) or not 1 <= quality <= 95):
-            raise ValueError(f"quality: expected 1 to 95, or None for every pixel; got {quality!r}")
+        path = _path(path)
+        if path.suffix.lower() != ".npz":
+            raise ValueError(f"path: expected a name that ends in .npz; got {path.name!r}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"path: there is no folder {str(path.parent)!r}; make it first")
+        if quality is not None:
+            quality = _whole("quality", quality, 1, 95, ", or None for every pixel")
         files = {
             number: data if quality is None else _as_jpeg(Image.fromarray(self.picture(number)), quality)
             for number, data in self.files.items()
@@ -239,7 +249,7 @@ class ChannelNames:
             "read_for_threshold": self.read_for_threshold,
             "model": self.model,
         }
-        with Path(path).open("wb") as file:
+        with path.open("wb") as file:
             np.savez_compressed(
                 file,
                 about=np.frombuffer(json.dumps(about).encode(), np.uint8),
@@ -270,7 +280,8 @@ class ChannelNames:
         Raises:
             FileNotFoundError: where there is no such file. ValueError: where it is something else.
         """
-        if not Path(path).is_file():
+        path = _path(path)
+        if not path.is_file():
             raise FileNotFoundError(f"path: there is no file {str(path)!r}; ChannelNames.save(path) writes one")
         try:
             with np.load(path, allow_pickle=False) as held:
@@ -279,7 +290,7 @@ class ChannelNames:
             # Numpy's own words ask for pickled objects to be allowed, which runs what is in them.
             why = "it is no npz file, or holds pickled objects" if "pickle" in str(error) else error
             raise ValueError(
-                f"path: {Path(path).name!r} is no file of channel names, or is damaged ({why}); compute it anew "
+                f"path: {path.name!r} is no file of channel names, or is damaged ({why}); compute it anew "
                 "with name_channels(...).save(path)"
             ) from error
 
@@ -327,9 +338,24 @@ class ChannelNames:
         )
 
     def _channel(self, number: int) -> Channel:
-        if isinstance(number, bool) or not 0 <= number < len(self.channels):
-            raise ValueError(f"channel: expected 0 to {len(self.channels) - 1} at {self.layer!r}; got {number!r}")
-        return self.channels[number]
+        return self.channels[_whole("channel", number, 0, len(self.channels) - 1, f" at {self.layer!r}")]
+
+
+def _path(path: object) -> Path:
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"path: expected the path of a file; got {type(path).__name__}")
+    return Path(path)
+
+
+def _whole(name: str, value: object, least: int | None = None, most: int | None = None, more: str = "") -> int:
+    """The value where it is a whole number of those that are allowed; TypeError or ValueError where it is not."""
+    allowed = "an int" if least is None else f"{least} to {most}" if most is not None else f"{least} or more"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected {allowed}{more}; got {value!r}, a {type(value).__name__}")
+    number = int(value)
+    if (least is not None and number < least) or (most is not None and number > most):
+        raise ValueError(f"{name}: expected {allowed}{more}; got {number}")
+    return number
 
 
 def as_png(pixels: NDArray[np.uint8]) -> bytes:

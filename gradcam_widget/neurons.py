@@ -193,7 +193,7 @@ def _named(images: object) -> tuple[tuple[str, ...], Sequence[object]]:
         raise TypeError(
             "images: expected several pictures; got one tensor. Use list(images) for a batch (N, C, H, W)"
         )
-    elif isinstance(images, str) or not (isinstance(images, Iterable) or hasattr(images, "__getitem__")):
+    elif _is_single(images) or not (isinstance(images, Iterable) or hasattr(images, "__getitem__")):
         raise TypeError(
             f"images: expected a list of pictures, or a dict name -> picture; got {type(images).__name__}"
         )
@@ -206,6 +206,11 @@ def _named(images: object) -> tuple[tuple[str, ...], Sequence[object]]:
     return names, pictures
 
 
+def _is_single(values: object) -> bool:
+    """Whether it is one value, though it may look like several: text, or an array without axes."""
+    return isinstance(values, (str, bytes)) or getattr(values, "ndim", 1) == 0
+
+
 def _one_each(values: Any, names: Sequence[str], what: str) -> list[Any]:
     """What is given for each picture, in their order, by a list or by a dict; None where a dict has nothing."""
     expected = f"{what}: expected a list with one entry for each picture, or a dict by the pictures' names"
@@ -215,7 +220,7 @@ def _one_each(values: Any, names: Sequence[str], what: str) -> list[Any]:
         if unknown:
             raise TypeError(f"{expected}; there is no picture named {unknown[0]!r}")
         return [given.get(name) for name in names]
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if _is_single(values) or not isinstance(values, Iterable):
         raise TypeError(f"{expected}; got {type(values).__name__}")
     listed = list(values)
     if len(listed) != len(names):

@@ -352,6 +352,10 @@ def test_masks_may_be_made_of_what_the_model_saw():
         ({"images": []}, ValueError, "at least one picture"),
         ({"images": torch.zeros(2, 3, 4, 4)}, TypeError, "list\\(images\\)"),
         ({"images": 3}, TypeError, "images: expected a list"),
+        ({"images": np.int64(3)}, TypeError, "images: expected a list"),
+        ({"images": b"abc"}, TypeError, "images: expected a list of pictures, or a dict .*; got bytes"),
+        ({"masks": np.array(1.0)}, TypeError, "masks: expected a list .*; got ndarray"),
+        ({"labels": torch.tensor(1)}, TypeError, "labels: expected a list .*; got Tensor"),
         ({"images": {1: A}}, TypeError, "names as strings"),
         ({"layer": "cnov"}, ValueError, "did you mean 'conv'"),
         ({"masks": MASKS[:1]}, ValueError, "each of the 2 pictures; got 1"),
@@ -455,6 +459,31 @@ def test_a_sprite_has_the_patches_side_by_side_in_ten_kilobytes(names):
         names.save("x.npz", quality=0)
     with pytest.raises(ValueError, match=r"path: expected a name that ends in .npz; got 'names.txt'"):
         names.save("names.txt")
+
+
+def test_wrong_numbers_and_paths_are_told(tmp_path):
+    names = name_channels(cam(), [A, B], "conv")
+    for wrong in ("a", None, 1.5, True, np.zeros(2)):
+        with pytest.raises(TypeError, match="channel: expected 0 to 0 at 'conv'; got"):
+            names.patches(wrong)
+        with pytest.raises(TypeError, match="rank: expected an int; got"):
+            names.patch(0, wrong)
+        with pytest.raises(TypeError, match="side: expected 1 to 1024; got"):
+            names.sprite(0, side=wrong)
+        with pytest.raises(TypeError, match="picture: expected 0 to 1; got"):
+            names.picture(wrong)
+    with pytest.raises(ValueError, match="most: expected 1 or more; got -1"):
+        names.sprite(0, most=-1)
+    with pytest.raises(TypeError, match="quality: expected 1 to 95, or None for every pixel; got 'high', a str"):
+        names.save(tmp_path / "x.npz", quality="high")
+    with pytest.raises(TypeError, match="path: expected the path of a file; got int"):
+        names.save(3)
+    with pytest.raises(TypeError, match="path: expected the path of a file; got NoneType"):
+        ChannelNames.load(None)
+    with pytest.raises(FileNotFoundError, match=r"path: there is no folder .*none.*; make it first"):
+        names.save(tmp_path / "none" / "x.npz")
+    names.save(tmp_path / "x.npz", quality=np.int64(50))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
 # -- in words --------------------------------------------------------------------------------------------------
