@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
 
+from gradcam_widget.settings import Settings, written_apart
+
 __all__ = [
     "ModelState",
     "autocast_off",
@@ -41,11 +43,12 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn
 
 
 class ModelState:
-    """Tells whether a model is still the one that was traced: the same modules, hooks and tensors, unwritten.
+    """Tells whether a model is still the one that was traced: the same modules, hooks, settings and tensors,
+    unwritten.
 
-    Seen are optimisers, ``load_state_dict``, ``to``, and any parameter, buffer, module or hook added, removed or
-    assigned. What writes into ``parameter.data`` is not seen, because torch does not record it; call
-    `gradcam_widget.GradCAM.close` after that.
+    Seen are optimisers, ``load_state_dict``, ``to``, and any parameter, buffer, module, hook or other attribute
+    added, removed or assigned (`gradcam_widget.settings`). What writes into ``parameter.data`` is not seen,
+    because torch does not record it; call `gradcam_widget.GradCAM.close` after that.
 
     Attributes:
         named: (path, module) of every module, the model itself first.
@@ -79,6 +82,7 @@ class ModelState:
         self._indices = list(range(len(self._tensors)))
         self._versioned = versioned
         self._versions = list(map(_VERSION, self._versioned))
+        self._settings = Settings(self.modules)
 
     def holds(self) -> bool:
         """Whether nothing has changed since this state was taken."""
@@ -89,6 +93,7 @@ class ModelState:
             or list(map(_VERSION, self._versioned)) != self._versions
             or (self._hooked and list(map(tuple, self._hooked)) != self._hook_names)
             or _hooks_of_all() != self._hooks_of_all
+            or not self._settings.hold()
         ):
             return False
         held = list(chain.from_iterable(self._views))
@@ -215,7 +220,8 @@ def undisturbed(model: nn.Module, modules: Sequence[nn.Module] | None = None) ->
         model: the model.
         modules: all of its modules, where they are at hand.
     """
-    with _lock_of(model), _undisturbed(model, list(model.modules()) if modules is None else modules):
+    modules = list(model.modules()) if modules is None else modules
+    with _lock_of(model), written_apart(modules), _undisturbed(model, modules):
         yield
 
 
