@@ -413,3 +413,13 @@ def test_the_colour_bars_of_both_classes_say_the_same_word(view_open, scale, wor
     assert bars.all_inner_texts() == [word, word]
     page.locator(".gcw-picture").hover()
     expect(page.locator(".gcw-tip")).to_contain_text(f"of {'max' if word == 'max' else 'the scale'}")
+
+
+@pytest.mark.parametrize("width", [340, 480, 640])
+def test_the_second_class_has_its_name_above_its_picture_on_a_phone(view_open, width):
+    page = view_open(compared(), width=width)
+    next_frame(page)
+    name = page.locator(".gcw-plate-second .gcw-platename")
+    assert name.evaluate("e => e.clientWidth > 0 && e.scrollWidth <= e.clientWidth")
+    tops = [page.locator(f".gcw-plate-{kind} .gcw-map").bounding_box()["y"] for kind in ("second", "contrast")]
+    assert tops[0] == tops[1]
