@@ -265,8 +265,8 @@ def second(raw: dict[str, Any], last: dict[str, Any]) -> str:
 
 Score-CAM runs the whole model once for each channel that is not flat, of {last["channels"]} for one map at the
 layer above. So it is measured at a layer of {raw["channels"]} channels, on fewer pictures, and the other methods
-that this layer allows are measured **there again, on the same pictures**. Numbers of this table are to be set beside
-each other, not beside those of the first.
+that this layer allows are measured **there again, on the same pictures**. Numbers of this table are to be set
+beside each other, not beside those of the first.
 
 """
     alike = equal_to(table, "GradCAM")
