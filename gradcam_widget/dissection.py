@@ -15,7 +15,7 @@ from torch import Tensor
 from gradcam_widget.channel_names import Concept
 from gradcam_widget.reading import Reading
 
-__all__ = ["Masks", "Overlap", "by_labels", "check_masks"]
+__all__ = ["Masks", "Overlap", "by_labels", "check_aspect", "check_masks"]
 
 Masks = Mapping[str, NDArray[np.bool_]]
 """What is where in one picture: concept -> bool (H, W)."""
@@ -58,6 +58,7 @@ class Overlap:
         for row, maps in enumerate(reading.maps):
             masks = self._masks_of(reading.first + row)
             if masks is not None:
+                check_aspect(masks, self._names[reading.first + row], reading.picture)
                 self._add(maps, masks, reading.picture)
 
     def _masks_of(self, number: int) -> Masks | None:
@@ -131,6 +132,19 @@ def check_masks(masks: object, picture: str) -> None:
         shapes.add(array.shape)
     if len(shapes) > 1:
         raise ValueError(f"masks: expected all of {picture!r} to have one size; got {sorted(shapes)}")
+
+
+def check_aspect(masks: Masks, picture: str, seen: Sequence[int]) -> None:
+    """Raise ValueError for masks that cannot lie over what the model saw, (H, W), at whatever resolution."""
+    height, width = seen
+    for mask in list(masks.values())[:1]:  # all of a picture have one size
+        rows, columns = np.asarray(mask).shape
+        # Of a resolution that was rounded to whole pixels, one side may be off by less than one.
+        if abs(rows * width - columns * height) >= max(height, width):
+            raise ValueError(
+                f"masks: expected the aspect of {height} x {width}, which is what the model sees of {picture!r}; "
+                f"got {rows} x {columns}. Make them for GradCAM.picture(image), or crop them alike"
+            )
 
 
 def _linear(cells: int, pixels: int) -> Tensor:

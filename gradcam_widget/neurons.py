@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gradcam_widget.cache import parse_bytes
 from gradcam_widget.channel_names import Channel, ChannelNames, Concept, as_png
-from gradcam_widget.dissection import Masks, Overlap, by_labels, check_masks
+from gradcam_widget.dissection import Masks, Overlap, by_labels, check_aspect, check_masks
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.perturbation import Progress
 from gradcam_widget.strongest import Strongest
@@ -67,8 +67,8 @@ def name_channels(
         masks: for each picture, in their order, a dict concept -> bool (H, W), or None for one whose concepts are
             not known, which is then left out of every IoU; or a dict of these by the pictures' names. A concept
             that a picture's dict lacks is nowhere in it.
-            Masks lie over what the model saw (`GradCAM.picture`) and may have any resolution, one per picture. A
-            function makes them of that picture instead, uint8 (H, W, 3).
+            Masks lie over what the model saw (`GradCAM.picture`) and may have any resolution of its aspect, one
+            per picture. A function makes them of that picture instead, uint8 (H, W, 3).
         labels: for each picture what it shows, in a list or a dict by the pictures' names; None, or no entry in a
             dict, where that is not known, and these are left out.
         threshold: IoU above which a concept is a name.
@@ -100,6 +100,10 @@ def name_channels(
     masks, labels = _checked_masks(masks, names), _checked_labels(labels, names)
     budget = parse_bytes(memory_budget)
     cam = model_or_cam if isinstance(model_or_cam, GradCAM) else GradCAM(model_or_cam)
+    if masks is not None and not callable(masks):
+        first = next((number for number, of_one in enumerate(masks) if of_one), None)
+        if first is not None:  # the others when they are looked at: what is wrong is wrong with all, as a rule
+            check_aspect(masks[first] or {}, names[first], cam.prepare(pictures[first]).shape[-2:])
     try:
         survey = Survey(cam, pictures, layer, budget, Count(progress, len(pictures), twice=masks is not None))
         found = Strongest(

@@ -238,7 +238,8 @@ def test_against_slow_loops(budget):
     images = [torch.rand(3, *size).double() for size in sizes]
     masks = []
     for number in range(len(images)):
-        concepts = {name: rng.random((13, 17)) < share for name, share in (("a", 0.3), ("b", 0.6), ("c", 0.1))}
+        size = (13, 16) if sizes[number] == (20, 24) else (15, 15)
+        concepts = {name: rng.random(size) < share for name, share in (("a", 0.3), ("b", 0.6), ("c", 0.1))}
         masks.append({name: where for name, where in concepts.items() if number % 3 or name != "a"})
     with torch.no_grad():
         maps = [model.conv(image[None])[0].numpy() for image in images]
@@ -365,6 +366,12 @@ def test_masks_may_be_made_of_what_the_model_saw():
         ({"masks": [{1: np.ones((4, 4), bool)}, None]}, TypeError, "names of concepts"),
         ({"masks": [[], None]}, TypeError, "dict concept"),
         ({"masks": [{"a": mask((ALL, ALL)), "b": mask((ALL, ALL), (5, 5))}, None]}, ValueError, "one size"),
+        ({"masks": [{"a": np.ones((8, 16), bool)}, None]}, ValueError, "4 x 4, .* of 'picture 0'; got 8 x 16"),
+        (
+            {"masks": lambda _: {"a": np.ones((8, 16), bool)}, "quantile": 0.125},
+            ValueError,
+            "4 x 4, .*; got 8 x 16",
+        ),
         ({"masks": MASKS}, ValueError, "larger quantile than 0.031"),
         ({"labels": ["a"]}, ValueError, "each of the 2 pictures"),
         ({"labels": ["a", 3]}, TypeError, "names or None"),
@@ -382,6 +389,18 @@ def test_what_cannot_be_used_is_said(changes, error, words):
     arguments = {"images": [A, B], "layer": "conv", **changes}
     with pytest.raises(error, match=words):
         name_channels(cam(), arguments.pop("images"), arguments.pop("layer"), **arguments)
+
+
+def test_masks_of_another_aspect_are_told_before_the_model_runs_and_those_of_rounded_sizes_are_taken():
+    engine = cam()
+    for wrong in ([{"a": np.ones((3, 4), bool)}, None], [None, {"a": np.ones((4, 2), bool)}]):
+        with pytest.raises(ValueError, match="masks: expected the aspect of 4 x 4"):
+            name_channels(engine, [A, B], "conv", masks=wrong, quantile=0.125)
+    assert engine.passes.forward == 0
+    wide = torch.rand(3, 5, 7)
+    for rows, columns in ((1, 1), (2, 3), (3, 4), (10, 14), (11, 15)):  # 5 / 7 of a column, rounded
+        taken = [{"a": np.ones((rows, columns), bool)}] * 2
+        assert name_channels(engine, [wide, wide], "conv", masks=taken, quantile=0.125)
 
 
 # -- the file --------------------------------------------------------------------------------------------------
