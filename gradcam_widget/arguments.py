@@ -175,10 +175,16 @@ def check_class(index: int, count: int | None) -> None:
         raise ValueError(f"target: expected a class from {top}; got {index}")
 
 
-def several(values: Iterable[object], what: str) -> list[object]:
-    """A list of what was given; TypeError for a single thing, which is a likely slip."""
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+def several(values: Iterable[object], what: str, *, ordered: bool = True) -> list[object]:
+    """A list of what was given; TypeError for a single thing, which is a likely slip, and for what is of pairs or,
+    where the order counts, has none.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         raise TypeError(f"{what}: expected a list; got {type(values).__name__}. Put a single one into a list")
+    if isinstance(values, Mapping):
+        raise TypeError(f"{what}: expected a list; got {type(values).__name__}. Give list({what}.values())")
+    if ordered and isinstance(values, Set):
+        raise TypeError(f"{what}: expected a list; got {type(values).__name__}, which has no order")
     return list(values)
 
 

@@ -370,7 +370,7 @@ class GradCAM:
             TypeError, ValueError: for channels that the layer does not have, and as `explain`.
         """
         wanted, place = check_target(target, self.class_names), self._check_layer(layer)
-        numbers = several(channels, "channels")
+        numbers = several(channels, "channels", ordered=False)
 
         def run() -> Ablation:
             key, trace = self._trace(image)
@@ -414,7 +414,7 @@ class GradCAM:
         """
         row = find_method(method)
         wanted = check_target(target, self.class_names)
-        places = None if layers is None else self._check_layers(several(layers, "layers"))
+        places = None if layers is None else self._check_layers(several(layers, "layers", ordered=False))
 
         def run() -> dict[str, Explanation]:
             key, trace = self._trace(image)

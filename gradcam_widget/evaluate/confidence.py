@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradcam_widget.arguments import several
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart
-from gradcam_widget.evaluate.given import as_map, check_engine, check_progress, in_order, of_each
+from gradcam_widget.evaluate.given import as_map, check_engine, check_progress, of_each
 from gradcam_widget.evaluate.question import Numbers, Question, Steps, Subject, ask, digits, quantity
 from gradcam_widget.methods import find_method
 from gradcam_widget.perturbation import Progress
@@ -157,11 +158,11 @@ def confidence(
     check_progress(progress)
     if isinstance(images, Tensor) and images.ndim != 4:
         raise ValueError(f"images: expected a tensor (N, C, H, W), or a list; got the shape {tuple(images.shape)}")
-    pictures = in_order("images", list(images.values()) if isinstance(images, Mapping) else images)
+    pictures = several(list(images.values()) if isinstance(images, Mapping) else images, "images")
     if not pictures:
         raise ValueError("images: expected at least one picture; got none")
     wanted = [None] * len(pictures) if targets is None else of_each(cam, "targets", targets)
-    maps = [None] * len(pictures) if heatmaps is None else in_order("heatmaps", heatmaps)
+    maps = [None] * len(pictures) if heatmaps is None else several(heatmaps, "heatmaps")
     for name, given in (("targets", wanted), ("heatmaps", maps)):
         if len(given) != len(pictures):
             raise ValueError(f"{name}: expected one for each of the {len(pictures)} pictures; got {len(given)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 
 import numpy as np
@@ -21,7 +21,6 @@ __all__ = [
     "check_number",
     "check_progress",
     "check_seed",
-    "in_order",
     "of_each",
 ]
 
@@ -96,20 +95,9 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}: expected {', '.join(others)} or {last}; got {value!r}")
 
 
-def in_order(name: str, values: Iterable[object]) -> list[object]:
-    """A list of what was given; TypeError for a single thing, and for what has no order or is of pairs."""
-    if isinstance(values, (np.ndarray, Tensor)) and values.ndim == 0:
-        raise TypeError(f"{name}: expected a list; got a single value. Put it into a list")
-    if isinstance(values, Mapping):
-        raise TypeError(f"{name}: expected a list; got {type(values).__name__}. Give list({name}.values())")
-    if isinstance(values, Set):
-        raise TypeError(f"{name}: expected a list; got {type(values).__name__}, which has no order")
-    return several(values, name)
-
-
 def of_each(cam: GradCAM, name: str, targets: Iterable[object]) -> list[object]:
     """A list of targets, each one that the engine takes; errors name the argument and the place in the list."""
-    wanted = in_order(name, targets)
+    wanted = several(targets, name)
     for at, target in enumerate(wanted):
         try:
             cam.resolve_target(target)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from gradcam_widget.arguments import several
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import Pictured, pictured
-from gradcam_widget.evaluate.given import check_count, check_engine, in_order, of_each
+from gradcam_widget.evaluate.given import check_count, check_engine, of_each
 from gradcam_widget.evaluate.question import Numbers, Steps, Subject, ask
 from gradcam_widget.localise import Box
 from gradcam_widget.methods import find_method
@@ -66,7 +67,7 @@ def mosaic(
         TypeError, ValueError: for an argument that cannot be used, such as three pictures, or two of one class.
     """
     check_engine(cam)
-    given = in_order("pictures", list(pictures.values()) if isinstance(pictures, Mapping) else pictures)
+    given = several(list(pictures.values()) if isinstance(pictures, Mapping) else pictures, "pictures")
     side = math.isqrt(len(given))
     if side < 2 or side**2 != len(given):
         raise ValueError(f"pictures: expected 4, 9 or another square number of them; got {len(given)}")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from gradcam_widget.arguments import several
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.drawing import chart
-from gradcam_widget.evaluate.given import check_number, check_seed, in_order
+from gradcam_widget.evaluate.given import check_number, check_seed
 from gradcam_widget.evaluate.question import Numbers, Subject, ask, digits, quantity
 from gradcam_widget.perturbation import Progress
 
@@ -129,7 +130,7 @@ def road(
     Source: Y. Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
     (arXiv 2202.00449), section 4: noisy linear imputation. The score is that of pytorch-grad-cam's ROADCombined.
     """
-    given, wanted = in_order("shares", shares), "some numbers between 0 and 1"
+    given, wanted = several(shares, "shares"), "some numbers between 0 and 1"
     if not given:
         raise ValueError(f"shares: expected {wanted}; got none")
     shares = tuple(check_number("shares", share, wanted, lambda value: 0 < value < 1) for share in given)

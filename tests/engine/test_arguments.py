@@ -186,6 +186,26 @@ BEFORE: dict[str, tuple[Callable[[GradCAM], object], type[Exception], str]] = {
         TypeError,
         r"images: expected a list; got str. Put a single one into",
     ),
+    "a dict of pictures": (
+        lambda c: c.explain_batch({"a": X}),
+        TypeError,
+        r"images: expected a list; got dict. Give list\(images.values\(\)\)",
+    ),
+    "a set of targets": (
+        lambda c: c.explain_targets(X, {0, 1}),
+        TypeError,
+        r"targets: expected a list; got set, which has no order",
+    ),
+    "a tensor with one target": (
+        lambda c: c.explain_targets(X, torch.tensor(1)),
+        TypeError,
+        r"targets: expected a list; got Tensor. Put a single one into a list",
+    ),
+    "a dict of layers": (
+        lambda c: c.explain_layers(X, 0, {"a": "b"}),
+        TypeError,
+        r"layers: expected a list; got dict",
+    ),
     "bad target in a batch": (lambda c: c.explain_batch([X, X], [0, 9]), ValueError, r"target: .* 0 to 4; got 9"),
     "resolve": (lambda c: c.resolve_target("tigr cat"), ValueError, r"target: .*did you mean 'tiger cat'"),
 }

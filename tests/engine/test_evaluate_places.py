@@ -92,7 +92,7 @@ def test_a_drop_takes_pictures_in_lists_dicts_and_tensors_and_needs_classes():
     [
         ({"images": torch.rand(3, 2, 2)}, ValueError, r"images: expected a tensor \(N, C, H, W\), or a list; got"),
         ({"images": {"a.png", "b.png"}}, TypeError, "images: expected a list; got set, which has no order"),
-        ({"images": np.array(1)}, TypeError, "images: expected a list; got a single value"),
+        ({"images": np.array(1)}, TypeError, "images: expected a list; got ndarray. Put a single one into a list"),
         ({"targets": {"a": 0, "b": 1}}, TypeError, r"targets: .* got dict. Give list\(targets.values\(\)\)"),
         ({"targets": [0, 1.5]}, TypeError, r"targets\[1\]: expected None"),
         ({"targets": [0, "cat"]}, ValueError, r"targets\[1\]: got the class name 'cat'"),

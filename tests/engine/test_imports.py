@@ -170,6 +170,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
     ),
     "evaluate.confidence": (
+        "arguments",
         "engine",
         "evaluate.drawing",
         "evaluate.given",
@@ -195,6 +196,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "perturbation",
     ),
     "evaluate.mosaics": (
+        "arguments",
         "engine",
         "evaluate.drawing",
         "evaluate.given",
@@ -205,7 +207,14 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "targets",
     ),
     "evaluate.noise": ("engine", "evaluate.drawing", "evaluate.given", "evaluate.question", "perturbation"),
-    "evaluate.road": ("engine", "evaluate.drawing", "evaluate.given", "evaluate.question", "perturbation"),
+    "evaluate.road": (
+        "arguments",
+        "engine",
+        "evaluate.drawing",
+        "evaluate.given",
+        "evaluate.question",
+        "perturbation",
+    ),
     "evaluate.checks": (
         "engine",
         "evaluate.agreement",
