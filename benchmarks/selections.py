@@ -336,7 +336,7 @@ TRIED = (
     "- Backward passes through a second graph, recorded with the batch norms folded in and the channels last (all "
     "gradients agree to 1e-3): to the first convolution 1.02 times as fast (resnet18), 1.09 (densenet121), 1.13 "
     "(resnet50), 1.20 (efficientnet_b0) and 1.30 (mobilenet_v3_large), for one more forward pass of each picture.",
-    "- Less work around the passes of Score-CAM: nine tenths of its time are its convolutions, which run near this "
+    "- Less work around the passes of Score-CAM: nine tenths of its time are its convolutions, which run near the "
     "processor's peak, at 100 to 110 GFLOP/s a thread. With Winograd's algorithm, F(4 x 4, 3 x 3), in torch "
     "operations the whole of resnet18 was 1.14 to 1.18 times as fast with one thread and 1.0 to 1.06 with two; "
     "with NNPACK's, slower. What is not computed is what gains: channels that are flat share one pass.",
