@@ -46,7 +46,7 @@ _WRITTEN = _Written()
 class Settings:
     """Tells whether the settings of modules are what they were: every attribute but parameters, buffers, children,
     hooks, training flags and what passes write themselves. Seen is what is assigned, added or deleted; not what is
-    changed inside of a list or a dictionary.
+    changed inside of a list, a configuration or a tensor that is kept there.
 
     Args:
         modules: of a model.
