@@ -7,6 +7,8 @@ import json
 from pages import PATIENCE, Explorer, show, write_notebook
 from playwright.sync_api import expect
 
+from gradcam_widget.evaluate.question import digits
+
 SHOW = show()
 EXPECTED = """import json
 from gradcam_widget.evaluate import other_classes
@@ -40,7 +42,7 @@ def test_a_check_is_run_stopped_and_belongs_to_its_map(lab, lab_page, page, cons
     expect(verdict).to_contain_text("random other classes", timeout=PATIENCE)
     words, mean, _ = json.loads(notebook.execute(EXPECTED))
     expect(verdict).to_have_text(words)
-    expect(panel.locator(".gcw-numbers tbody td").first).to_have_text(f"{mean:.2f}".replace("-", "−"))
+    expect(panel.locator(".gcw-numbers tbody td").first).to_have_text(digits(mean))
     expect(panel.get_by_role("img")).to_be_visible()
 
     page.locator(".gcw-prediction").nth(1).click()

@@ -7,6 +7,7 @@ import torch
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.evaluate.checks import CHECKS, Asked, Cost
+from gradcam_widget.evaluate.question import digits
 from gradcam_widget.targets import ClassLogit
 
 from .nets import plain
@@ -63,3 +64,14 @@ def test_a_mosaic_needs_pictures_of_four_classes():
         CHECKS["mosaic"].run(Asked(question.cam, question.image, question.target, "3", "GradCAM"), None)
     with pytest.raises(ValueError, match="a mosaic is made of pictures of classes"):
         CHECKS["mosaic"].run(Asked(question.cam, question.image, lambda s: s.sum(), "3", "GradCAM"), None)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        *((0.0, "0.00"), (1.0, "1.00"), (0.316, "0.32"), (12.345, "12.35"), (-0.5, "\u22120.50")),
+        *((0.09, "0.09"), (0.0312, "0.031"), (-0.0028, "\u22120.0028"), (0.0001, "0.0001"), (1e-6, "0.00")),
+    ],
+)
+def test_numbers_are_told_in_digits_that_say_something(value, told):
+    assert digits(value) == told
