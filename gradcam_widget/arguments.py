@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import chain
 
 import torch
@@ -16,6 +17,7 @@ __all__ = [
     "check_channels",
     "check_class",
     "check_class_names",
+    "check_function",
     "check_layer",
     "check_layers",
     "check_model",
@@ -25,6 +27,7 @@ __all__ = [
     "named_class",
     "several",
     "split_call",
+    "takes",
     "unwrap",
 ]
 
@@ -188,6 +191,35 @@ def several(values: Iterable[object], what: str, *, ordered: bool = True) -> lis
     return list(values)
 
 
+def check_function(value: object, what: str, signature: str, count: int) -> None:
+    """Raise TypeError for what is neither None nor a function of so many arguments, as far as it tells.
+
+    Args:
+        value: what was given.
+        what: name of the argument.
+        signature: of the function, in words.
+        count: of its arguments.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{what}: expected a function {signature}; got {type(value).__name__}")
+    if value is not None and not takes(value, count):
+        raise TypeError(
+            f"{what}: expected a function {signature}; {getattr(value, '__name__', type(value).__name__)} cannot "
+            f"be called with {count} argument{'s' * (count != 1)}"
+        )
+
+
+def takes(function: Callable[..., object], count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell
+        return True
+    return True
+
+
 def named_class(index: int, class_names: Sequence[str] | None) -> ClassLogit:
     """The logit of a class, with its name where it has one."""
     return ClassLogit(index, class_names[index] if class_names and index < len(class_names) else None)
@@ -211,6 +243,11 @@ def check_target(target: object, class_names: Sequence[str] | None) -> Target | 
         raise TypeError(
             "target: expected None (the predicted class), an int, a class name, or a function from the model's "
             f"output to a scalar; got {type(target).__name__}"
+        )
+    if type(target).__module__ != ClassLogit.__module__ and not takes(target, 1):
+        raise TypeError(
+            "target: expected a function from the model's output for one picture to a scalar; "
+            f"{getattr(target, '__name__', type(target).__name__)} cannot be called with that one argument"
         )
     try:
         hash(target)

@@ -19,6 +19,7 @@ from gradcam_widget.ablation import Ablation
 from gradcam_widget.arguments import (
     check_channels,
     check_class_names,
+    check_function,
     check_layer,
     check_layers,
     check_model,
@@ -108,8 +109,8 @@ class GradCAM:
         cuda_graphs: bool = False,
     ) -> None:
         check_model(model)
-        _check_callable(transform, "transform", "PIL image -> float tensor (C, H, W)")
-        _check_callable(layout, "layout", "module's output -> tensor (1, K, h, w)")
+        check_function(transform, "transform", "PIL image -> float tensor (C, H, W)", 1)
+        check_function(layout, "layout", "module's output -> tensor (1, K, h, w)", 1)
         self.class_names = check_class_names(class_names, model)
         self._cache = Cache(parse_bytes(memory_budget))
         place = None if device is None else find_device(device)
@@ -532,7 +533,7 @@ class GradCAM:
         Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
         """
         wanted = check_target(target, self.class_names)
-        _check_callable(progress, "progress", "(done, in all)")
+        check_function(progress, "progress", "(done, in all)", 2)
         if fill not in ("mean", "grey", "blur"):
             raise ValueError(f"fill: expected mean, grey or blur; got {fill!r}")
 
@@ -581,10 +582,10 @@ class GradCAM:
             TypeError, ValueError: as `explain`, and for a count below 1.
         """
         wanted = check_target(target, self.class_names)
-        _check_callable(versions, "versions", "(picture, range) -> tensor (n, C, H, W)")
+        check_function(versions, "versions", "(picture, range) -> tensor (n, C, H, W)", 2)
         if count < 1:
             raise ValueError(f"count: expected at least one version; got {count}")
-        _check_callable(progress, "progress", "(done, in all)")
+        check_function(progress, "progress", "(done, in all)", 2)
 
         def begin() -> tuple[Trace, Target]:
             trace = self._traces.lasting(self._trace(image)[1])
@@ -658,7 +659,7 @@ class GradCAM:
             progress: as in `explain`.
         """
         place = self._check_layer(layer)
-        _check_callable(progress, "progress", "(done, in all)")
+        check_function(progress, "progress", "(done, in all)", 2)
         if not len(images):
             return iter(())
         return self._read(images, place or self.default_layer(images[0]).name, progress)
@@ -852,9 +853,4 @@ def _picture_of(trace: Trace) -> Tensor:
 def _check_smooth(smooth: object, progress: object) -> None:
     if smooth is not None and not isinstance(smooth, Smoothing):
         raise TypeError(f"smooth: expected a gradcam_widget.smoothing.Smoothing; got {type(smooth).__name__}")
-    _check_callable(progress, "progress", "(done, in all)")
-
-
-def _check_callable(value: object, what: str, signature: str) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{what}: expected a function {signature}; got {type(value).__name__}")
+    check_function(progress, "progress", "(done, in all)", 2)

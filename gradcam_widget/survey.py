@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gradcam_widget.arguments import check_function
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.perturbation import Progress, report
 from gradcam_widget.reading import Reading
@@ -28,8 +29,7 @@ class Count:
     """
 
     def __init__(self, progress: Progress | None, pictures: int, twice: bool) -> None:
-        if progress is not None and not callable(progress):
-            raise TypeError(f"progress: expected a function (done, in all); got {type(progress).__name__}")
+        check_function(progress, "progress", "(done, in all)", 2)
         self._progress, self._pictures = progress, pictures
         self.total = pictures * (2 if twice else 1)
         self.looks = 0

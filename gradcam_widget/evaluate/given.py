@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradcam_widget.arguments import as_int, several
+from gradcam_widget.arguments import as_int, check_function, several
 from gradcam_widget.engine import GradCAM
 
 __all__ = [
@@ -32,9 +32,8 @@ def check_engine(cam: object) -> None:
 
 
 def check_progress(progress: object) -> None:
-    """Raise TypeError for what is neither None nor a function."""
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress: expected a function (done, in all); got {type(progress).__name__}")
+    """Raise TypeError for what is neither None nor a function of two arguments."""
+    check_function(progress, "progress", "(done, in all)", 2)
 
 
 def check_count(name: str, value: object, least: int = 1) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcam_widget.arguments import check_function
 from gradcam_widget.engine import GradCAM, Passes
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.files import checked_path, write_file
@@ -186,8 +187,7 @@ class HandOut:
         progress: Callable[[int, int], object] | None,
     ) -> Lesson:
         """Everything that the page shows, computed."""
-        if progress is not None and not callable(progress):
-            raise TypeError(f"progress: expected a function (maps done, in all); got {progress!r}")
+        check_function(progress, "progress", "(maps done, in all)", 2)
         layers = _several("layers", layers, ordered=False)
         targets = _several("targets", targets, ordered=False)
         images = _several("images", images, ordered=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from gradcam_widget.arguments import takes
 from gradcam_widget.engine import GradCAM, Passes
 
 from .nets import Head, build, plain
@@ -185,6 +186,21 @@ BEFORE: dict[str, tuple[Callable[[GradCAM], object], type[Exception], str]] = {
         lambda c: c.explain_batch("a.png"),
         TypeError,
         r"images: expected a list; got str. Put a single one into",
+    ),
+    "a target without an argument": (
+        lambda c: c.explain(X, lambda: 3),
+        TypeError,
+        r"target: expected a function .* to a scalar; <lambda> cannot be called with that one argument",
+    ),
+    "a target of two arguments": (
+        lambda c: c.explain_targets(X, [0, lambda scores, index: scores[index]]),
+        TypeError,
+        r"target: expected a function .*; <lambda> cannot be called with that one",
+    ),
+    "progress of one argument": (
+        lambda c: c.explain(X, 0, progress=lambda done: None),
+        TypeError,
+        r"progress: expected a function \(done, in all\); <lambda> cannot be called with 2 arguments",
     ),
     "a dict of pictures": (
         lambda c: c.explain_batch({"a": X}),
@@ -413,6 +429,11 @@ ENGINES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"model: it has lazy modules.*run the model on",
     ),
     "transform": (lambda: GradCAM(plain(), transform=3), TypeError, r"transform: expected a function .*; got int"),
+    "transform of nothing": (
+        lambda: GradCAM(plain(), transform=lambda: None),
+        TypeError,
+        r"transform: expected a function PIL image .*; <lambda> cannot be called with 1 argument$",
+    ),
     "layout": (lambda: GradCAM(plain(), layout="tokens"), TypeError, r"layout: expected a function .*; got str"),
     "device": (
         lambda: GradCAM(plain(), device="gpu"),
@@ -533,3 +554,11 @@ def test_sizes_of_heatmaps(case):
     with pytest.raises(error, match=r"size: expected 2 positive ints, such as \(16, 16\); got"):
         found.heatmap(size)
     assert found.heatmap([np.int64(3), torch.tensor(4)]).shape == (3, 4)
+
+
+def test_functions_that_do_not_tell_what_they_take_are_tried():
+    cam = GradCAM(plain())
+    found = cam.explain(X, max)  # Python's own, of which no signature can be had
+    assert found.score == pytest.approx(float(cam.predict(X).max()))
+    for function in (torch.sum, lambda scores, index=2: scores[index], lambda *_: 0):
+        assert takes(function, 1)

@@ -116,7 +116,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "comparison": ("engine", "explanation", "methods", "targets"),
     "channel_words": ("channel_names", "explanation", "targets"),
-    "survey": ("engine", "perturbation", "reading"),
+    "survey": ("arguments", "engine", "perturbation", "reading"),
     "strongest": ("channel_names", "layers", "reading"),
     "dissection": ("channel_names", "reading"),
     "neurons": ("cache", "channel_names", "dissection", "engine", "perturbation", "strongest", "survey"),
@@ -390,6 +390,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "widget.wire",
     ),
     "widget.handout": (
+        "arguments",
         "engine",
         "explanation",
         "files",
