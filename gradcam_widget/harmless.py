@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
+from torch.utils.hooks import RemovableHandle
 
 from gradcam_widget.settings import Settings, written_apart
 
@@ -65,7 +66,9 @@ class ModelState:
         self._others = [m for m, own in zip(self.modules, attributes, strict=True) if "training" not in own]
         places = [_places(module) for module in self.modules]
         hooks = [place for module in self.modules for place in _hooks_of(module)]
-        self._empty = [place for place in chain(hooks, *places) if not place]
+        self._empty = [place for place in chain.from_iterable(places) if not place]
+        self._unhooked = [place for place in hooks if not place]
+        self._handles = _handles()
         self._views = [place.values() for place in chain.from_iterable(places) if place]
         self._held = list(chain.from_iterable(self._views))
         alike = [index for index, value in enumerate(self._held) if _may_equal_another(value)]
@@ -87,6 +90,10 @@ class ModelState:
     def holds(self) -> bool:
         """Whether nothing has changed since this state was taken."""
         # Runs at every look-up over hundreds of tensors, hence loops in C.
+        if (handles := _handles()) != self._handles or handles is None:
+            if any(self._unhooked):
+                return False
+            self._handles = handles
         if (
             any(self._empty)
             or not _same_addresses(self._tensors, self._addresses, self._indices)
@@ -125,6 +132,11 @@ class ModelState:
 
 def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
     return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+def _handles() -> int | None:
+    """A number that is another one after any hook has been registered; None where torch has none."""
+    return getattr(RemovableHandle, "next_id", None)
 
 
 def _hooks_of_all() -> list[tuple[int, ...]]:
