@@ -212,11 +212,13 @@ def check_function(value: object, what: str, signature: str, count: int) -> None
 def takes(function: Callable[..., object], count: int) -> bool:
     """Whether a function can be called with so many arguments, as far as it tells."""
     try:
-        inspect.signature(function).bind(*range(count))
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it does not tell
+        return True
+    try:
+        signature.bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # it does not tell
-        return True
     return True
 
 

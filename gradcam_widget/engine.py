@@ -90,7 +90,8 @@ class GradCAM:
     The images of all methods: a float tensor (C, H, W) or (1, C, H, W) goes to the model as it is (moved to its
     device, cast to its dtype); a PIL image, a uint8 array (H, W, 3) or a path goes through the transform; a tuple
     of tensors is for a model with several inputs. A picture or a model that has changed since is computed anew, as
-    far as torch records the change; after writing through ``.data`` call `close`.
+    far as torch records the change or an attribute of a module was assigned; after writing through ``.data``, or
+    inside of a list or configuration that a module keeps, call `close`.
 
     Source: R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization", arXiv 1610.02391.
