@@ -202,6 +202,11 @@ def check_function(value: object, what: str, signature: str, count: int) -> None
     """
     if value is not None and not callable(value):
         raise TypeError(f"{what}: expected a function {signature}; got {type(value).__name__}")
+    if isinstance(value, type):
+        raise TypeError(
+            f"{what}: expected a function {signature}; got the class {value.__name__}. Give an object of it, "
+            f"{value.__name__}(...)"
+        )
     if value is not None and not takes(value, count):
         raise TypeError(
             f"{what}: expected a function {signature}; {getattr(value, '__name__', type(value).__name__)} cannot "

@@ -53,14 +53,16 @@ class Notebook:
         )
 
     def run_all(self) -> Notebook:
-        """Run all cells and wait until the last one has its number."""
+        """Run all cells and wait until the last one has its number, or one has failed, which stops them."""
         # without `void` playwright would wait for the promise, and the page for all cells
         self.command("notebook:run-all-cells")
         self.page.wait_for_function(
             """() => {
                 const cells = window.jupyterapp.shell.currentWidget.content.widgets;
-                return cells.filter((cell) => cell.model.type === "code" && cell.model.sharedModel.source.trim())
-                    .every((cell) => cell.model.executionCount);
+                const code = cells.map((cell) => cell.model)
+                    .filter((cell) => cell.type === "code" && cell.sharedModel.source.trim());
+                return code.every((cell) => cell.executionCount)
+                    || code.some((cell) => cell.outputs.toJSON().some((one) => one.output_type === "error"));
             }""",
             timeout=STARTING,
         )

@@ -245,6 +245,7 @@ def test_keys_and_wheel_belong_to_the_page_and_hovering_costs_nothing(open_pad, 
 
 SLOW = """import time, torch
 from gradcam_widget import GradCAMWidget
+from gradcam_widget.inputs import Preprocess
 
 class Slow(torch.nn.Module):
     class_names = ("red", "green", "blue")
@@ -258,7 +259,7 @@ class Slow(torch.nn.Module):
         return self.conv(x).mean((2, 3)) * 9
 
 w = GradCAMWidget(Slow().eval(), {"black": torch.zeros(3, 64, 64)}, panels=["heatmap", "paint"],
-                  transform=type("Plain", (), {"mean": (0, 0, 0), "std": (1, 1, 1)}), target="red")
+                  transform=Preprocess(64, 64, mean=(0, 0, 0), std=(1, 1, 1)), target="red")
 pad = w.paint()
 pad.fill, pad.colour, pad.size = "colour", "#ff0000", 3
 w"""

@@ -14,6 +14,7 @@ from torch import nn
 
 from gradcam_widget.arguments import takes
 from gradcam_widget.engine import GradCAM, Passes
+from gradcam_widget.inputs import Preprocess
 
 from .nets import Head, build, plain
 
@@ -433,6 +434,11 @@ ENGINES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: GradCAM(plain(), transform=lambda: None),
         TypeError,
         r"transform: expected a function PIL image .*; <lambda> cannot be called with 1 argument$",
+    ),
+    "transform's class": (
+        lambda: GradCAM(plain(), transform=Preprocess),
+        TypeError,
+        r"transform: expected a function PIL image .*; got the class Preprocess. Give .*, Preprocess\(\.\.\.\)$",
     ),
     "layout": (lambda: GradCAM(plain(), layout="tokens"), TypeError, r"layout: expected a function .*; got str"),
     "device": (
