@@ -115,7 +115,7 @@ class GradCAM:
         self.class_names = check_class_names(class_names, model)
         self._cache = Cache(parse_bytes(memory_budget))
         place = None if device is None else find_device(device)
-        self.model = unwrap(model)
+        self._model = unwrap(model)
         check_modules(self.model.modules())
         if place is not None:
             self.model.to(place)
@@ -155,6 +155,15 @@ class GradCAM:
         inputs = as_inputs(image, self.transform, self._spatial)
         with self._lock:
             self._traces.forget(inputs)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, out of its wrappers. Another one takes another engine."""
+        return self._model
+
+    @model.setter
+    def model(self, _: object) -> None:
+        raise AttributeError("model: an engine explains the one model that it was made for; make GradCAM(other)")
 
     @property
     def device(self) -> torch.device:

@@ -509,6 +509,14 @@ def test_engines_that_cannot_be(case):
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning"
 )  # what it is about
+def test_an_engine_keeps_its_model():
+    model = plain()
+    cam = GradCAM(model)
+    with pytest.raises(AttributeError, match=r"model: an engine explains the one model .* make GradCAM\(other\)"):
+        cam.model = plain()
+    assert cam.model is model
+
+
 def test_script_modules():
     with pytest.raises(
         TypeError, match=r"model: a ScriptModule .*; give the nn.Module that it was scripted or traced from"
