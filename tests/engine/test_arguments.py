@@ -506,9 +506,6 @@ def test_engines_that_cannot_be(case):
         make()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning"
-)  # what it is about
 def test_an_engine_keeps_its_model():
     model = plain()
     cam = GradCAM(model)
@@ -517,6 +514,9 @@ def test_an_engine_keeps_its_model():
     assert cam.model is model
 
 
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning"
+)  # what it is about
 def test_script_modules():
     with pytest.raises(
         TypeError, match=r"model: a ScriptModule .*; give the nn.Module that it was scripted or traced from"
