@@ -54,6 +54,7 @@ from gradcam_widget.targets import Target, class_probability
 from gradcam_widget.trace import Record, Trace
 from gradcam_widget.tracer import Tracer
 from gradcam_widget.traces import Traces, tensor_of
+from gradcam_widget.watch import Watch
 
 __all__ = ["GradCAM", "Memory", "Passes"]
 
@@ -245,6 +246,10 @@ class GradCAM:
                 return exact(output).cpu().clone()
 
         return self._within_memory(run)
+
+    def watch(self, image: object) -> Watch:
+        """What tells later whether this picture and the model are still as they are now: ``changed()``."""
+        return self._within_memory(lambda: Watch(self.model, self._trace(image)[1].state, image))
 
     def layers(self, image: object) -> tuple[Layer, ...]:
         """Every module call whose output is a feature map, in the order in which they ran."""

@@ -27,11 +27,13 @@ __all__ = [
     "autocasts",
     "gradients_on",
     "has_old_hooks",
+    "lock_of",
     "never_compiled",
     "of_this_thread",
     "plain_arithmetic",
     "rewrites_itself",
     "undisturbed",
+    "writes_to_tensors",
 ]
 
 _TRAINING = operator.attrgetter("training")
@@ -211,8 +213,10 @@ _LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyD
 _LOCKING = threading.Lock()
 
 
-def _lock_of(model: nn.Module) -> threading.RLock:
-    """What lets one engine at a time run a model: each would take the flags that another one has set for found."""
+def lock_of(model: nn.Module) -> threading.RLock:
+    """What lets one engine at a time run a model: each would take the flags that another one has set for found.
+    Whoever holds it sees the model as the user left it.
+    """
     with _LOCKING:
         return _LOCKS.setdefault(model, threading.RLock())
 
@@ -233,7 +237,7 @@ def undisturbed(model: nn.Module, modules: Sequence[nn.Module] | None = None) ->
         modules: all of its modules, where they are at hand.
     """
     modules = list(model.modules()) if modules is None else modules
-    with _lock_of(model), written_apart(modules), _undisturbed(model, modules):
+    with lock_of(model), written_apart(modules), _undisturbed(model, modules):
         yield
 
 
@@ -254,7 +258,8 @@ def _undisturbed(model: nn.Module, modules: Sequence[nn.Module]) -> Iterator[Non
         if list(map(_TRAINING, modules)) != flags:
             for module, training in zip(modules, flags, strict=True):
                 module.training = training
-        buffers.restore()
+        if buffers.restore():
+            _WRITING.add(model)
         for attributes, tensors in computed:
             attributes.update(tensors)
         if parameters.restore():
@@ -276,6 +281,16 @@ _REWRITING: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 def rewrites_itself(model: nn.Module) -> bool:
     """Whether a model has been seen to write to its own parameters in a pass, as max-norm constraints do."""
     return model in _REWRITING
+
+
+_WRITING: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def writes_to_tensors(model: nn.Module) -> bool:
+    """Whether a model has been seen to write to its parameters or buffers in a pass. They are put back, and only
+    their values tell then that they are what they were.
+    """
+    return model in _WRITING or model in _REWRITING
 
 
 class _Parameters:
@@ -328,8 +343,8 @@ class _Buffers:
             self._groups[tensor.dtype, tensor.device].append(tensor)
         self._bits = self._copies()
 
-    def restore(self) -> None:
-        """Put them back, touching only what has changed."""
+    def restore(self) -> bool:
+        """Put them back, touching only what has changed; whether the values of any had been written to."""
         for module in self._without:
             if module._buffers:
                 _put_back(module, {}, set())
@@ -350,6 +365,8 @@ class _Buffers:
             map(torch.equal, self._copies(), self._bits)
         ):
             self._rewrite()
+            return True
+        return False
 
     def _copies(self) -> list[Tensor]:
         with torch.inference_mode(False), torch.no_grad():

@@ -143,7 +143,7 @@ class Ahead(traitlets.HasTraits):
     def _scene_at(self, drawn: Any, layer: str) -> Scene | None:
         """The scene of another layer for the question on show; None where there is none."""
         with self._lock:
-            if self._drawn is not drawn or self._closed:
+            if self._drawn is not drawn or self._closed or drawn.watch.changed():
                 return None
             try:
                 with self._aside():
@@ -152,7 +152,8 @@ class Ahead(traitlets.HasTraits):
                 # Nothing that was asked for has failed; the layer itself will tell when it is asked for.
                 _log.debug("There is no scene at %s", layer, exc_info=True)
                 return None
-        return scene
+        # The model may have changed meanwhile, in a cell that runs.
+        return scene if (scene.question, scene.ground) == (drawn.whole.question, drawn.whole.ground) else None
 
 
 def _weight(scene: Scene) -> int:

@@ -21,6 +21,7 @@ from gradcam_widget.layers import Layer
 from gradcam_widget.methods import METHODS
 from gradcam_widget.perturbation import Cancelled, refuse
 from gradcam_widget.targets import ClassLogit, Counterfactual
+from gradcam_widget.watch import Watch
 from gradcam_widget.widget.choices import Choices, Prediction
 from gradcam_widget.widget.cures import Cure, cures_of, is_cured_by_layer
 from gradcam_widget.widget.notice import Task
@@ -62,6 +63,7 @@ class Answer:
         picture: the message of the picture, where that is another one.
         pixels: the message of a map at the picture's pixels, where the method makes one.
         off: the channels that are left out of ``scene``.
+        watch: tells whether picture and model are still those that the answer is of.
     """
 
     view: View
@@ -70,6 +72,7 @@ class Answer:
     explanation: Explanation
     status: str
     choices: Choices
+    watch: Watch
     comparison: Comparison | None = None
     scene: dict[str, Any] = field(default_factory=dict)
     picture: dict[str, Any] | None = None
@@ -135,6 +138,7 @@ class Answers:
             explanation=reply.explanation,
             status=f"{status['device']} · {status['passes']} · {status['milliseconds']:.1f} ms",
             choices=choices,
+            watch=reply.watch,
             comparison=comparison,
         )
 
@@ -146,6 +150,7 @@ class Answers:
         with self._counted():
             explanation, own = self._explain(image, view)
             scores = self.engine.predict(image)
+            watch = self.engine.watch(image)
         if len(own.layer.shape) != 3:
             raise ValueError(
                 f"layer: the widget shows pictures, whose feature maps are (K, h, w); {own.layer.name!r} has the "
@@ -164,6 +169,7 @@ class Answers:
             layers=layers,
             explanation=explanation,
             own=own,
+            watch=watch,
             labels=labels,
             predictions=predictions_of(scores, labels),
             target=target_of(own, labels),
@@ -370,6 +376,7 @@ class _Reply:
     layers: tuple[Layer, ...]
     explanation: Explanation | None  # None where many passes have not been asked for
     own: Explanation  # that tells target and layer
+    watch: Watch
     labels: tuple[str, ...]
     predictions: tuple[Prediction, ...]
     target: Mapping[str, Any]

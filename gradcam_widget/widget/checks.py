@@ -19,6 +19,7 @@ from gradcam_widget.evaluate.question import digits
 from gradcam_widget.explanation import Explanation
 from gradcam_widget.perturbation import Cancelled
 from gradcam_widget.targets import ClassLogit, Finer, Target, name_target
+from gradcam_widget.watch import Watch
 from gradcam_widget.widget import view
 from gradcam_widget.widget.state import nearest
 from gradcam_widget.widget.words import in_words
@@ -77,7 +78,7 @@ class CheckPanel(anywidget.AnyWidget):
         self._explorer = explorer
         self._lock = threading.RLock()
         self._job: _Job | None = None
-        self._found: dict[tuple[_Key, str], tuple[Result, dict[str, Any]]] = {}
+        self._found: dict[tuple[_Key, str], _Found] = {}
         self._pass_seconds = _seconds_of(explorer.status)
         super().__init__()
         self.add_class("gradcam-checks")
@@ -90,10 +91,8 @@ class CheckPanel(anywidget.AnyWidget):
     @property
     def found(self) -> Result | None:
         """What the chosen check found for the map on show; None where it has not been run."""
-        key = self._key()
-        with self._lock:
-            kept = None if key is None else self._found.get((key, self.check))
-        return None if kept is None else kept[0]
+        kept = self._kept(self._key())
+        return None if kept is None else kept.result
 
     def run(self, check: str | None = None) -> Result | None:
         """Run a check of the map on show, wait for it, and show what it found; see `found`.
@@ -148,6 +147,12 @@ class CheckPanel(anywidget.AnyWidget):
             target = ClassLogit(target.index, target.name)
         return _Key(index, id(images[index]), images[index], explanation.layer.name, target, explanation.method)
 
+    def _kept(self, key: _Key | None) -> _Found | None:
+        """What the chosen check found for a map, where model and picture have not changed since."""
+        with self._lock:
+            kept = None if key is None else self._found.get((key, self.check))
+            return None if kept is None or kept.watch.changed() else kept
+
     def _cost(self, check: Check) -> str:
         explanation: Explanation | None = self._explorer.explanation
         if explanation is None:
@@ -169,7 +174,7 @@ class CheckPanel(anywidget.AnyWidget):
         """Let the view show what belongs to the map on show. A closed panel is told nothing new of costs."""
         key = self._key()
         with self._lock:
-            kept = None if key is None else self._found.get((key, self.check))
+            kept = self._kept(key)
             with self.hold_sync():
                 if self.opened or not self.checks:
                     self.checks = [
@@ -181,13 +186,14 @@ class CheckPanel(anywidget.AnyWidget):
                         }
                         for row in CHECKS.values()
                     ]
-                self.result = {} if kept is None else kept[1]
+                self.result = {} if kept is None else kept.message
                 if self._job is None:
                     self.task = {}
 
     # -- what is run -------------------------------------------------------------------------------------------
 
     def _begin(self) -> _Job | None:
+        self._explorer.refresh()  # the map that is checked is one of the model as it is
         with self._lock:
             key = self._key()
             if key is None:
@@ -213,6 +219,7 @@ class CheckPanel(anywidget.AnyWidget):
         started = time.perf_counter()
         notice: dict[str, Any] = {}
         try:
+            watch = explorer.engine.watch(key.image)
             found = check.run(asked, lambda done, total: self._tell(job, done, total))
             seconds = time.perf_counter() - started
             message = _message(found, key)
@@ -232,7 +239,7 @@ class CheckPanel(anywidget.AnyWidget):
                     self._pass_seconds = seconds / max(1, _units(cost))
                 while len(self._found) >= _KEPT:
                     del self._found[next(iter(self._found))]
-                self._found[key, check.name] = found, message
+                self._found[key, check.name] = _Found(found, message, watch)
             self.notice = notice
             self._follow()
 
@@ -297,6 +304,15 @@ class _Key:
     layer: str
     target: Target
     method: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A result, as the view takes it, and what tells whether it still holds."""
+
+    result: Result
+    message: dict[str, Any]
+    watch: Watch
 
 
 @dataclass(eq=False)

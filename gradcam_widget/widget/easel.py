@@ -15,6 +15,7 @@ from gradcam_widget.heatmap import upsample
 from gradcam_widget.occlusion import Occlusion, patches
 from gradcam_widget.painting import Painting, Picture
 from gradcam_widget.perturbation import Cancelled
+from gradcam_widget.watch import Watch
 from gradcam_widget.widget.occluding import Occluded, Progress
 from gradcam_widget.widget.paint import PaintPad
 from gradcam_widget.widget.pictures import unique
@@ -47,6 +48,7 @@ class _Easel:
         self._edited: dict[int, int] = {}  # index of the original -> that of the edited picture
         self._labels: tuple[str, ...] = ()  # of the classes
         self._occlusion: _Shown | None = None
+        self._watch: Watch | None = None  # of what the scores in the pad are of
         base = self._base_of(explorer.image_index)
         sheet = self._sheet(base)
         look: dict[str, Any] = {"grey": sheet.is_grey}
@@ -121,7 +123,8 @@ class _Easel:
     def _scores(self, picture: Picture) -> dict[str, float]:
         """The classes' probabilities for a picture of the pad. In the pad's own thread, after `_on_pad_change`."""
         engine = self._explorer.engine
-        scores = engine.predict(self._repainted(self._followed, picture))
+        image = self._repainted(self._followed, picture)
+        scores, self._watch = engine.predict(image), engine.watch(image)
         self._labels = labels = classes_of(scores, engine.class_names)
         self._mark()
         if not labels:
@@ -141,6 +144,9 @@ class _Easel:
 
     def _on_explorer_explanation(self, _: object) -> None:
         self._take_up()
+        if self._watch is not None and self._watch.changed():
+            self._watch = None
+            self.pad.connect(self._scores, self)  # the scores are those of the model before
         self._mark()
         self._review_occlusion()
 
@@ -156,7 +162,7 @@ class _Easel:
         shown, explanation = self._occlusion, self._explorer.explanation
         if shown is None or explanation is None:
             return
-        if shown.asks != self._asks(explanation):
+        if shown.asks != self._asks(explanation) or shown.watch.changed():
             self._occlusion = None
             self.pad.cancel()
             self.pad.show_occlusion(None)
@@ -179,6 +185,7 @@ class _Easel:
     def run(self, progress: Progress) -> Occluded | None:
         """The occlusion map of the picture on show, for the target that is explained there."""
         explorer = self._explorer
+        explorer.refresh()  # the map is compared with one of the model as it is
         explanation = explorer.explanation
         if explanation is None:
             raise ValueError("occlusion: the explorer shows no map, so that there is nothing to compare with")
@@ -188,17 +195,17 @@ class _Easel:
             now = explorer.explanation
             return progress(done, total) and now is not None and self._asks(now) == asks
 
+        image = self._image(explorer.image_index)
         try:
-            found = explorer.engine.occlude(
-                self._image(explorer.image_index), explanation.target, progress=goes_on
-            )
+            watch = explorer.engine.watch(image)
+            found = explorer.engine.occlude(image, explanation.target, progress=goes_on)
         except Cancelled:
             return None
         now = explorer.explanation
         if now is None or self._asks(now) != asks:
             return None
         self._occlusion = _Shown(
-            asks, found, self.pad.picture if asks[0] != self._base_of(asks[0]) else self.pad.original
+            asks, found, self.pad.picture if asks[0] != self._base_of(asks[0]) else self.pad.original, watch
         )
         return self._occlusion.occluded(now, explorer.evidence)
 
@@ -239,6 +246,7 @@ class _Shown:
     asks: tuple[int, tuple[Any, ...], object]
     found: Occlusion
     picture: Picture
+    watch: Watch
 
     def occluded(self, explanation: Explanation, evidence: str) -> Occluded:
         """The map over the picture, and how it agrees with the heatmap on show."""

@@ -32,6 +32,7 @@ from gradcam_widget.methods import METHODS
 from gradcam_widget.widget.ahead import Ahead
 from gradcam_widget.widget.answers import Answer, Answers, Unpaid, as_array
 from gradcam_widget.widget.canvas import Canvas
+from gradcam_widget.widget.changes import Changes
 from gradcam_widget.widget.choices import Choices
 from gradcam_widget.widget.class_channels import ClassChannels, strongest
 from gradcam_widget.widget.controls import Controls
@@ -76,6 +77,7 @@ _Setting = traitlets.TraitType[Any, Any]  # as traitlets.Any, but None is valida
 
 
 class GradCAMWidget(
+    Changes,
     Answers,
     ManyPasses,
     LayerMaps,
@@ -279,6 +281,7 @@ class GradCAMWidget(
         self._begin_exports()
         self._begin_naming(names)
         self._begin_ahead()
+        self._begin_changes()
         self._controls.filter.observe(self._on_controls_filter, names="value")
         self.observe(self._on_own_trait, names=list(NAMES))
 
@@ -341,11 +344,13 @@ class GradCAMWidget(
         return found
 
     def refresh(self) -> None:
-        """Compute and draw what is asked, where that is not what is shown.
+        """Compute and draw what is asked, where that is not what is shown, or the model or the picture has changed
+        since; called after each epoch of a training, it shows what the network has learnt so far.
 
         Choices that come in while an answer is computed are answered together, by the last of them.
         """
         with self._lock:
+            self._forget_changed()
             while not self._closed:
                 view = self._state.snapshot()
                 if view == self._answered:
@@ -354,7 +359,7 @@ class GradCAMWidget(
                 failure, unpaid = None, None
                 try:
                     drawn = self._drawn
-                    if drawn is None or view != drawn.view:
+                    if drawn is None or view != drawn.view or drawn.watch.changed():
                         drawn = self._answer(view)
                 except Unpaid as cost:
                     unpaid = cost
@@ -395,6 +400,7 @@ class GradCAMWidget(
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}: expected a positive int; got {value!r}")
         with self._lock:
+            self._renew()
             drawn = self._drawn
             if drawn is None:
                 raise RuntimeError("There is no map, so that there are no classes to compare at its layer")
@@ -532,6 +538,7 @@ class GradCAMWidget(
             return
         self._drop_job(wait=True)
         self._end_ahead()
+        self._end_changes()
         with self._lock:
             self._closed = True
             for part in [*self.children, self.layout]:
@@ -548,7 +555,8 @@ class GradCAMWidget(
         """Everything there is to draw for a question; nothing is drawn yet."""
         drawn = self._found(view)
         explanation, layer = drawn.explanation, drawn.explanation.layer
-        if self._drawn is None or self._drawn.view.picture != view.picture:
+        before = self._drawn
+        if before is None or before.view.picture != view.picture or before.watch.changed() == "picture":
             drawn = replace(drawn, picture=self._encoded(view.image_index))
         if explanation.guided is not None:
             pixels = encode_pixels(as_array(explanation.guided), self._canvas.revision + 1)
@@ -779,12 +787,15 @@ class GradCAMWidget(
     def _on_canvas_cure(self, name: str) -> None:
         """Do what was offered; what is no longer on offer is not heard."""
         with self._lock:
-            failed, drawn = self._failure, self._drawn
-            offered = failed.cures if failed is not None else drawn.whole.cures if drawn is not None else ()
+            said, drawn = self._failure or self._aged, self._drawn
+            offered = said.cures if said is not None else drawn.whole.cures if drawn is not None else ()
         for cure in offered:
             if cure.id == name:
                 try:
-                    self._state.update(**cure.changes)
+                    if cure.changes:
+                        self._state.update(**cure.changes)
+                    else:
+                        self.refresh()
                 except Exception as error:
                     self._on_controls_reject(error)
 
@@ -801,6 +812,7 @@ class GradCAMWidget(
 
     def _on_controls_filter(self, _: object) -> None:
         with self._lock:
+            self._renew()
             if not self._closed:
                 self._fill_strip()
                 self._look_ahead()
@@ -815,8 +827,9 @@ class GradCAMWidget(
             notice = in_words(error, self.engine.device, stale=False)
         with self._lock:
             if not self._closed:
-                stale = self._failure is not None and self._failure.stale
-                self._canvas.say(replace(notice, stale=stale))
+                said = self._failure or self._aged
+                stale = said is not None and said.stale
+                self._canvas.say(replace(notice, stale=stale, mark="" if said is None else said.mark))
 
     def _on_controls_upload(self, name: str, content: bytes) -> None:
         picture = read_upload(name, content)

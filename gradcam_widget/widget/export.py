@@ -73,6 +73,7 @@ class Exports(Plates):
             ValueError: for an argument with a wrong value.
         """
         with self._lock:
+            self._renew()
             return figures.draw(self._plate(channels, sort), width=width)
 
     def save(self, path: str | PathLike[str], *, dpi: float | None = None, **look: Any) -> Path:
@@ -102,6 +103,7 @@ class Exports(Plates):
                 "holds numbers. Leave it out, or give a name that ends in .png, .svg or .pdf"
             )
         with self._lock:
+            self._renew()
             if kind == "npz":
                 content = self._archive()
             elif kind == "json":
@@ -121,6 +123,7 @@ class Exports(Plates):
             RuntimeError: while no map is on show.
         """
         with self._lock:
+            self._renew()
             explanation = self._shown()
             transform, model = self.engine.transform, self.engine.model
             compared, scene = self.comparison, self._without(self._drawn, self._drawn.off)
@@ -137,6 +140,9 @@ class Exports(Plates):
                 second=None if compared is None else compared.second,
                 contrast=None if compared is None else compared.contrast,
             ).lines()
+
+    def _renew(self) -> None:
+        raise NotImplementedError
 
     # -- a picture for where there are no widgets --------------------------------------------------------------
 
@@ -164,6 +170,7 @@ class Exports(Plates):
         metadata: dict[str, Any] = {}
         try:
             with self._lock:
+                self._renew()
                 self._canvas.send_kept()
                 if self.explanation is not None:
                     caption = wire.shorten(f"gradcam_widget: {self._caption()}", 2000)
@@ -215,6 +222,7 @@ class Exports(Plates):
             return figures.encode_figure(self.figure(sort=str(order)), kind), ""
         if kind == "npz":
             with self._lock:
+                self._renew()
                 whole = self._archive()
                 if len(whole) <= MOST_BYTES:
                     return whole, ""

@@ -128,6 +128,7 @@ class HandOut:
             raise TypeError(f"max_bytes: expected an int or None; got {max_bytes!r}")
         if max_bytes is not None and max_bytes <= 0:
             raise ValueError(f"max_bytes: expected a positive number of bytes, or None; got {max_bytes}")
+        self._renew()
         with self._lock, self._aside():
             lesson = self._lesson(layers, targets, images, words, progress)
         page, left_out = page_within(lesson, max_bytes)
@@ -144,6 +145,9 @@ class HandOut:
     # What the explorer gives.
 
     def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def _renew(self) -> None:
         raise NotImplementedError
 
     def _input(self, image_index: int) -> object:

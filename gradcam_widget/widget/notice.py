@@ -14,14 +14,23 @@ __all__ = ["Notice", "Task"]
 
 @dataclass(frozen=True)
 class Notice:
-    """An error in words. ``stale``: the picture and bars on show do not belong to the selection; ``cures``: what
-    helps, as in `gradcam_widget.widget.scene.Scene`.
+    """An error in words, or news.
+
+    Attributes:
+        title: in a few words.
+        message: in one or more sentences, with what to do.
+        stale: whether the picture and bars on show do not belong to the selection, or are out of date.
+        cures: what helps, as in `gradcam_widget.widget.scene.Scene`.
+        news: whether nothing went wrong.
+        mark: what stands on a picture that is stale, where that is not because of the selection.
     """
 
     title: str
     message: str
     stale: bool
     cures: Sequence[Cure] = ()
+    news: bool = False
+    mark: str = ""
 
     def as_message(self) -> dict[str, Any]:
         """The notice as the view takes it."""
@@ -30,6 +39,8 @@ class Notice:
             "message": wire.shorten(self.message, 1200),
             "stale": self.stale,
             **({"cures": as_message(self.cures)} if self.cures else {}),
+            **({"news": True} if self.news else {}),
+            **({"mark": self.mark} if self.mark else {}),
         }
 
 

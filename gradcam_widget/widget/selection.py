@@ -96,6 +96,7 @@ class Selection(traitlets.HasTraits):
         """
         self._check_open()
         with self._lock:
+            self._renew()
             if self._drawn is None:
                 raise RuntimeError("There is no map, so that no channel can be left out of it")
             view, layer = self._drawn.view, self._drawn.explanation.layer
@@ -121,6 +122,9 @@ class Selection(traitlets.HasTraits):
     def _asked(self) -> object:
         raise NotImplementedError
 
+    def _renew(self) -> None:
+        raise NotImplementedError
+
     def _as_mirror(self) -> AbstractContextManager[None]:
         raise NotImplementedError
 
@@ -143,6 +147,8 @@ class Selection(traitlets.HasTraits):
 
     def _on_own_channels_off(self, _: object) -> None:
         with self._lock:
+            if self._drawn is not None and tuple(self._drawn.off) != self.channels_off:
+                self._renew()  # with these channels left out
             drawn = self._drawn
             if drawn is None or tuple(drawn.off) == self.channels_off:
                 return
@@ -246,6 +252,7 @@ class Selection(traitlets.HasTraits):
         """Channels to leave out, or a question. What is about an earlier scene is not heard."""
         try:
             with self._lock:
+                self._renew()
                 if message["type"] == "ablate":
                     self.ablate()
                 elif self._drawn is None or message.get("base") != self._canvas.base:

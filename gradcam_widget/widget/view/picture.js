@@ -1,11 +1,13 @@
 /** Left: where? The picture with the heatmap on it. */
 
+const NOT_SELECTED = "not this selection";
+
 /** Left: where? The picture with the heatmap on it, its colour bar, and the probe. */
 function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) {
   const canvas = h("canvas", { class: "gcw-picture", role: "img", tabindex: "0", width: "1", height: "1" });
   const outline = h("div", { class: "gcw-probe", hidden: true });
   const field = h("div", { class: "gcw-field", hidden: true });
-  const badge = h("div", { class: "gcw-badge" }, "not this selection");
+  const badge = h("div", { class: "gcw-badge" }, NOT_SELECTED);
   const wait = h("div", { class: "gcw-wait" });
   const stage = h("div", { class: "gcw-stage" }, canvas, field, outline, badge, wait);
   const ramp = h("canvas", { class: "gcw-ramp", "aria-hidden": "true", width: "1", height: "256" });
@@ -216,7 +218,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     /** The limits have changed. */
     rescale: () => describe(),
     /** Takes what is to be shown; `resize` draws it. */
-    show(nextPicture, nextScene, failed) {
+    show(nextPicture, nextScene, message) {
       const sameGrid = scene && nextScene && scene.rows === nextScene.rows && scene.cols === nextScene.cols;
       if (!sameGrid) kept = null;
       if (!sameGrid) clearProbe(); // else it stays where it is and reads the new map
@@ -224,7 +226,8 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
       scene = nextScene;
       lens = null;
       wait.hidden = Boolean(scene || picture);
-      wait.textContent = failed ? "no map" : "waiting for the first map";
+      badge.textContent = message?.mark || NOT_SELECTED;
+      wait.textContent = message?.title || message?.message ? "no map" : "waiting for the first map";
       diagnosis.textContent = scene?.diagnosis ?? "";
       describe();
     },

@@ -526,7 +526,7 @@ function render({ model: given, el }) {
     rescue.show(message?.cures);
     cures.show(sceneOnPicture()?.cures);
     showTask();
-    picture.show(next.picture, sceneOnPicture(), Boolean(message?.title || message?.message));
+    picture.show(next.picture, sceneOnPicture(), message);
     box.show(next.picture, sceneOnPicture());
     channels.show(next.scene);
     predictions.show(next.scene);

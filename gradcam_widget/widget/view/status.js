@@ -14,7 +14,7 @@ function statusPart() {
   };
 }
 
-/** An error in words, above the picture. */
+/** An error in words, above the picture; or why what is on show is out of date. */
 function noticePart() {
   const element = h("div", { class: "gcw-notice", role: "alert" });
   let stale = false;
@@ -24,6 +24,7 @@ function noticePart() {
     isStale: () => stale,
     show(notice) {
       stale = Boolean(notice?.stale);
+      element.classList.toggle("gcw-news", Boolean(notice?.news));
       // Written only where it changed: an alert that is written again is read aloud again.
       const lines = notice?.title || notice?.message ? [notice.title, notice.message].filter(Boolean) : [];
       if (lines.join("\n") === [...element.children].map((child) => child.textContent).join("\n")) return;
