@@ -60,6 +60,12 @@ __all__ = ["GradCAM", "Memory", "Passes"]
 
 _Result = TypeVar("_Result")
 
+_FIXED = {
+    "model": "GradCAM(other)",
+    "transform": "GradCAM(model, transform=...)",
+    "class_names": "GradCAM(model, class_names=...)",
+}
+
 
 class GradCAM:
     """Grad-CAM of any PyTorch model, exact for the layer as named, without a trace on the model.
@@ -113,14 +119,14 @@ class GradCAM:
         check_model(model)
         check_function(transform, "transform", "PIL image -> float tensor (C, H, W)", 1)
         check_function(layout, "layout", "module's output -> tensor (1, K, h, w)", 1)
-        self.class_names = check_class_names(class_names, model)
+        self._class_names = check_class_names(class_names, model)
         self._cache = Cache(parse_bytes(memory_budget))
         place = None if device is None else find_device(device)
         self._model = unwrap(model)
         check_modules(self.model.modules())
         if place is not None:
             self.model.to(place)
-        self.transform: Transform = transform or own_transform(model) or own_transform(self.model) or IMAGENET
+        self._transform: Transform = transform or own_transform(model) or own_transform(self.model) or IMAGENET
         self._selector, self._layout = output, layout
         self._tracer = Tracer(self.model, output, layout)
         self._forward_graphs: ForwardGraphs | None = None
@@ -159,12 +165,26 @@ class GradCAM:
 
     @property
     def model(self) -> nn.Module:
-        """The network, out of its wrappers. Another one takes another engine."""
+        """The network, out of its wrappers."""
         return self._model
 
-    @model.setter
-    def model(self, _: object) -> None:
-        raise AttributeError("model: an engine explains the one model that it was made for; make GradCAM(other)")
+    @property
+    def transform(self) -> Transform:
+        """What pictures that are no tensors go through."""
+        return self._transform
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes in the order of the scores, where there are any."""
+        return self._class_names
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _FIXED:
+            raise AttributeError(
+                f"{name}: an engine keeps what it was made with, since what it has computed is of that; make "
+                f"another one, {_FIXED[name]}"
+            )
+        super().__setattr__(name, value)
 
     @property
     def device(self) -> torch.device:

@@ -506,12 +506,15 @@ def test_engines_that_cannot_be(case):
         make()
 
 
-def test_an_engine_keeps_its_model():
-    model = plain()
-    cam = GradCAM(model)
-    with pytest.raises(AttributeError, match=r"model: an engine explains the one model .* make GradCAM\(other\)"):
-        cam.model = plain()
-    assert cam.model is model
+@pytest.mark.parametrize("name", ["model", "transform", "class_names"])
+def test_an_engine_keeps_what_it_was_made_with(name):
+    cam = GradCAM(plain())
+    before = getattr(cam, name)
+    with pytest.raises(
+        AttributeError, match=rf"{name}: an engine keeps what it was made with.*another one, GradCAM\("
+    ):
+        setattr(cam, name, plain())
+    assert getattr(cam, name) is before
 
 
 @pytest.mark.filterwarnings(
