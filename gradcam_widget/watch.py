@@ -31,14 +31,22 @@ class Watch:
         parts = image if isinstance(image, tuple) else (image,)
         self._pictures = [_Still(part) for part in parts if isinstance(part, Tensor)]
 
-    def changed(self) -> Literal["model", "picture"] | None:
+    def changed(self, *, wait: bool = True) -> Literal["model", "picture"] | None:
         """What has changed since, as far as torch records it or an attribute of a module was assigned.
 
         That is what `GradCAM` computes anew for: the next question about it takes another forward pass.
+
+        Args:
+            wait: for a pass of this model that an engine runs at the moment, in another thread; else None is said
+                then of the model, of which nothing can be told while hooks are on it.
         """
-        with lock_of(self._model):  # a pass has hooks of ours on it
-            if not self._state.holds():
-                return "model"
+        lock = lock_of(self._model)
+        if lock.acquire(blocking=wait):
+            try:
+                if not self._state.holds():
+                    return "model"
+            finally:
+                lock.release()
         return None if all(picture.holds() for picture in self._pictures) else "picture"
 
 

@@ -143,7 +143,7 @@ class Ahead(traitlets.HasTraits):
     def _scene_at(self, drawn: Any, layer: str) -> Scene | None:
         """The scene of another layer for the question on show; None where there is none."""
         with self._lock:
-            if self._drawn is not drawn or self._closed or drawn.watch.changed():
+            if self._drawn is not drawn or self._closed or drawn.watch.changed(wait=False):
                 return None
             try:
                 with self._aside():

@@ -64,6 +64,7 @@ class Changes:
     _reached: Any
     _unpaid: Any
     _aged: Notice | None = None  # what is said of a map that is out of date
+    _picture_changed = False  # whether that is so since the map on show
 
     def _begin_changes(self) -> None:
         _tell_after_cells(self)
@@ -77,16 +78,21 @@ class Changes:
         """Compute and draw what is asked, where that is not what is shown."""
         raise NotImplementedError
 
-    def _renew(self) -> None:
-        """Answer anew where what is on show is out of date: before more is told, or given away, of it."""
+    def _renew(self, *, wait: bool = True) -> None:
+        """Answer anew where what is on show is out of date: before more is told, or given away, of it.
+
+        Args:
+            wait: for a pass that runs at the moment, as in `gradcam_widget.watch.Watch.changed`.
+        """
         with self._lock:
-            if self._drawn is not None and self._drawn.watch.changed() is not None:
+            if self._drawn is not None and self._drawn.watch.changed(wait=wait) is not None:
                 self.refresh()
 
-    def _forget_changed(self) -> None:
+    def _forget_changed(self, *, wait: bool) -> None:
         """Let nothing count as known that is of the model or the picture before they changed. Under the lock."""
         self._aged = None
-        changed = None if self._drawn is None else self._drawn.watch.changed()
+        changed = None if self._drawn is None else self._drawn.watch.changed(wait=wait)
+        self._picture_changed = changed == "picture"
         if changed is None:
             return
         self._answered = None
@@ -113,7 +119,7 @@ class Changes:
             drawn = self._drawn
             if self._closed or drawn is None or self._aged or self._failure or self._unpaid or self._job:
                 return
-            changed = drawn.watch.changed()
+            changed = drawn.watch.changed(wait=False)
             if changed is not None:
                 self._aged = _WORDS[changed]
                 self._canvas.say(self._aged)

@@ -151,7 +151,7 @@ class CheckPanel(anywidget.AnyWidget):
         """What the chosen check found for a map, where model and picture have not changed since."""
         with self._lock:
             kept = None if key is None else self._found.get((key, self.check))
-            return None if kept is None or kept.watch.changed() else kept
+            return None if kept is None or kept.watch.changed(wait=False) else kept
 
     def _cost(self, check: Check) -> str:
         explanation: Explanation | None = self._explorer.explanation

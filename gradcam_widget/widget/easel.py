@@ -144,7 +144,7 @@ class _Easel:
 
     def _on_explorer_explanation(self, _: object) -> None:
         self._take_up()
-        if self._watch is not None and self._watch.changed():
+        if self._watch is not None and self._watch.changed(wait=False):
             self._watch = None
             self.pad.connect(self._scores, self)  # the scores are those of the model before
         self._mark()
@@ -162,7 +162,7 @@ class _Easel:
         shown, explanation = self._occlusion, self._explorer.explanation
         if shown is None or explanation is None:
             return
-        if shown.asks != self._asks(explanation) or shown.watch.changed():
+        if shown.asks != self._asks(explanation) or shown.watch.changed(wait=False):
             self._occlusion = None
             self.pad.cancel()
             self.pad.show_occlusion(None)

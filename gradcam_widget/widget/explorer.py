@@ -231,7 +231,7 @@ class GradCAMWidget(
         self._closed = False
         self.add_class("gradcam-widget")
         self._link(names)
-        self._state.on_update(self.refresh)
+        self._state.on_update(self._follow_state)
         self.refresh()
         self.panels = panels
         self._show_panels()
@@ -349,8 +349,12 @@ class GradCAMWidget(
 
         Choices that come in while an answer is computed are answered together, by the last of them.
         """
+        self._follow_state(wait=True)
+
+    def _follow_state(self, *, wait: bool = False) -> None:
+        """The same. ``wait``: also for a pass that runs at the moment, to know whether the model has changed."""
         with self._lock:
-            self._forget_changed()
+            self._forget_changed(wait=wait)
             while not self._closed:
                 view = self._state.snapshot()
                 if view == self._answered:
@@ -359,7 +363,7 @@ class GradCAMWidget(
                 failure, unpaid = None, None
                 try:
                     drawn = self._drawn
-                    if drawn is None or view != drawn.view or drawn.watch.changed():
+                    if drawn is None or view != drawn.view or drawn.watch.changed(wait=False):
                         drawn = self._answer(view)
                 except Unpaid as cost:
                     unpaid = cost
@@ -489,7 +493,7 @@ class GradCAMWidget(
                 if show and index != self.image_index:
                     self._state.update(image_index=index)
                 else:
-                    self.refresh()
+                    self._follow_state()
             finally:
                 self._outdated = _never
         return index
@@ -556,7 +560,7 @@ class GradCAMWidget(
         drawn = self._found(view)
         explanation, layer = drawn.explanation, drawn.explanation.layer
         before = self._drawn
-        if before is None or before.view.picture != view.picture or before.watch.changed() == "picture":
+        if before is None or before.view.picture != view.picture or self._picture_changed:
             drawn = replace(drawn, picture=self._encoded(view.image_index))
         if explanation.guided is not None:
             pixels = encode_pixels(as_array(explanation.guided), self._canvas.revision + 1)
@@ -812,7 +816,7 @@ class GradCAMWidget(
 
     def _on_controls_filter(self, _: object) -> None:
         with self._lock:
-            self._renew()
+            self._renew(wait=False)
             if not self._closed:
                 self._fill_strip()
                 self._look_ahead()

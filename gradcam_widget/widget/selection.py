@@ -122,7 +122,7 @@ class Selection(traitlets.HasTraits):
     def _asked(self) -> object:
         raise NotImplementedError
 
-    def _renew(self) -> None:
+    def _renew(self, *, wait: bool = True) -> None:
         raise NotImplementedError
 
     def _as_mirror(self) -> AbstractContextManager[None]:
@@ -148,7 +148,7 @@ class Selection(traitlets.HasTraits):
     def _on_own_channels_off(self, _: object) -> None:
         with self._lock:
             if self._drawn is not None and tuple(self._drawn.off) != self.channels_off:
-                self._renew()  # with these channels left out
+                self._renew(wait=False)  # with these channels left out
             drawn = self._drawn
             if drawn is None or tuple(drawn.off) == self.channels_off:
                 return
@@ -252,7 +252,7 @@ class Selection(traitlets.HasTraits):
         """Channels to leave out, or a question. What is about an earlier scene is not heard."""
         try:
             with self._lock:
-                self._renew()
+                self._renew(wait=False)
                 if message["type"] == "ablate":
                     self.ablate()
                 elif self._drawn is None or message.get("base") != self._canvas.base:

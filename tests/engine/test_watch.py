@@ -147,6 +147,7 @@ def test_a_pass_that_runs_elsewhere_is_no_change():
     other = threading.Thread(target=GradCAM(model).explain, args=(picture(),))
     other.start()
     assert begun.wait(10)
+    assert watch.changed(wait=False) is None  # nothing can be told
     threading.Timer(0.2, done.set).start()
     assert watch.changed() is None  # it waits, and does not take the other's hooks for the user's
     assert done.is_set()
