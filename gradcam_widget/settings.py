@@ -24,6 +24,9 @@ _INERT = frozenset(
 to prove at each look-up that they are as they were would take time for nothing.
 """
 
+_OF_COMPILING = ("_is_torch_compile", "_compiled_call_impl")
+"""What torch.compile leaves in a module: its passes are those of the module as written, all the same."""
+
 
 class _Written:
     """Attributes that passes have been seen to write: what a model remembers, and no setting of it."""
@@ -56,6 +59,8 @@ class Settings:
         self._modules = modules
         self._places = list(map(vars, modules))
         self._values = list(map(_settings, modules))
+        self._length = self._settings_length = 0
+        self._groups: list[tuple[Any, list[dict[str, Any]], list[Any]]] = []
         self._look()
 
     def hold(self) -> bool:
@@ -63,17 +68,24 @@ class Settings:
         # Runs at every look-up over hundreds of modules, hence loops in C.
         if self._count != _WRITTEN.count:
             self._look()
-        if sum(map(len, self._places)) != self._length:
-            return False
+        if (length := sum(map(len, self._places))) != self._length:
+            if self._length_of_settings() != self._settings_length:
+                return False
+            self._length = length
         try:
             return all(list(map(getter, places)) == values for getter, places, values in self._groups)
         except Exception:  # one was deleted, or says whatever comparing it with another says
             return False
 
+    def _length_of_settings(self) -> int:
+        compiled = sum(name in place for place in self._places for name in _OF_COMPILING)
+        return sum(map(len, self._places)) - compiled
+
     def _look(self) -> None:
         """Leave out what passes have written, and sort the others by their names."""
         self._count = _WRITTEN.count
         self._length = sum(map(len, self._places))
+        self._settings_length = self._length_of_settings()
         groups: dict[tuple[str, ...], tuple[list[dict[str, Any]], list[Any]]] = {}
         for module, place, values in zip(self._modules, self._places, self._values, strict=True):
             for name in _WRITTEN.names.get(module, ()):
@@ -92,6 +104,7 @@ def _settings(module: nn.Module) -> dict[str, Any]:
         name: value
         for name, value in vars(module).items()
         if name not in _OF_EVERY_MODULE
+        and name not in _OF_COMPILING
         and not (of_torch and (name in _INERT or name[0] == "_"))
         # A weight that a hook computes before each pass, as `torch.nn.utils.weight_norm` does.
         and not (isinstance(value, Tensor) and module._forward_pre_hooks)

@@ -99,6 +99,21 @@ def test_a_setting_that_has_changed_is_noticed(change):
     assert cam.passes.forward == 2
 
 
+def test_what_compiling_leaves_in_a_model_is_no_setting():
+    model = Net().eval()
+    cam = GradCAM(model)
+    cam.explain(PICTURE, 1, "block.conv")
+    torch.compile(model, backend="eager")
+    model.block.conv.compile(backend="eager")
+    cam.explain(PICTURE, 1, "block.conv")
+    assert cam.passes.forward == 1
+    model.block.scale = 2.0  # what is a setting is noticed as before
+    cam.explain(PICTURE, 1, "block.conv")
+    model.block.another = 1
+    cam.explain(PICTURE, 1, "block.conv")
+    assert cam.passes.forward == 3
+
+
 class Remembering(Net):
     """Keeps what it has seen, as many models do."""
 
