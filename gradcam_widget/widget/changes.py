@@ -104,10 +104,11 @@ class Changes:
     def _drop_names(self) -> None:
         """Take away the names of channels that were found with other weights."""
         if self.names and any(found.model != fingerprint(self.engine.model) for found in self.names.values()):
+            lost = ", ".join(map(repr, self.names))
             _log.warning(
-                "names: those of %s were found with the weights before, and are taken away; find them anew with "
+                "%s",
+                f"names: those of {lost} were found with the weights before, and are taken away; find them anew with "
                 "name_channels(widget.engine, pictures, layer)",
-                ", ".join(map(repr, self.names)),
             )
             self.names = {}
 
