@@ -107,8 +107,8 @@ class Changes:
             lost = ", ".join(map(repr, self.names))
             _log.warning(
                 "%s",
-                f"names: those of {lost} were found with the weights before, and are taken away; find them anew with "
-                "name_channels(widget.engine, pictures, layer)",
+                f"names: those of {lost} were found with the weights before, and are taken away; find "
+                "them anew with name_channels(widget.engine, pictures, layer)",
             )
             self.names = {}
 
