@@ -458,8 +458,14 @@ def test_on_paper(show: Callable[..., Page], scheme: str, tmp_path: Path) -> Non
     expect(page.locator(".gradcam-controls")).to_be_hidden()
     expect(page.locator(".gcw-play")).to_be_hidden()
     expect(page.locator(".handout-lines > div")).to_have_count(8)
-    assert page.locator(".handout-lines > div").first.bounding_box()["height"] >= 30  # 9 mm
+    assert page.locator(".handout-lines > div").first.bounding_box()["height"] >= 30  # 8 mm
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    # The first question takes little paper, to stay on the page of the pictures, and none is split.
+    under = page.locator(".gradcam-widget").bounding_box()
+    lines = page.locator(".handout-lines").first.bounding_box()
+    assert lines["y"] + lines["height"] - under["y"] - under["height"] <= 60 * 96 / 25.4
+    for question in page.locator(".handout-questions li").all():
+        assert question.evaluate("el => getComputedStyle(el).breakInside") == "avoid"
     ink = "el => getComputedStyle(el).color"
     assert page.locator(".gcw-title").evaluate(ink) == "rgb(0, 0, 0)"
     assert page.locator(".gcw-fill").first.evaluate("el => getComputedStyle(el).backgroundColor") in (
