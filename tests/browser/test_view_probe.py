@@ -321,7 +321,7 @@ def seeing(field: list[int] | None) -> dict[str, Any]:
 
 def test_the_receptive_field_of_the_cell_is_outlined_and_told(view_open):
     page = view_open(seeing([20, 30]))
-    assert page.locator(".gcw-caption").inner_text() == "chelsea · 4 × 3 cells, each sees 20 × 30 px"
+    expect(page.locator(".gcw-caption")).to_have_text("chelsea · 4 × 3 cells, each sees 20 × 30 px")
     page.mouse.move(*over(page, 1, 1))
     # 64 pixels: the middle of row 1 of 4 is at 24, of column 1 of 3 at 32, so the field is rows 14 to 34 and
     # columns 17 to 47; the picture is shown at 7 times its size.
@@ -346,7 +346,7 @@ def test_the_receptive_field_of_the_cell_is_outlined_and_told(view_open):
 )
 def test_a_field_that_is_all_of_the_picture_or_not_known_is_not_outlined(view_open, field, words):
     page = view_open(seeing(field))
-    assert page.locator(".gcw-caption").inner_text() == words
+    expect(page.locator(".gcw-caption")).to_have_text(words)
     page.mouse.move(*over(page, 1, 1))
     expect(page.locator(".gcw-field")).to_be_hidden()
     expect(page.locator(".gcw-probe")).to_be_visible()

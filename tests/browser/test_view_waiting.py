@@ -104,7 +104,7 @@ def test_what_the_probe_and_the_colour_bar_read_is_what_is_on_the_picture(opened
     expect(page.locator(".gcw-tip")).to_contain_text("cell (1, 1)")
     expect(page.locator(".gcw-tip")).to_contain_text("1.00 of max")
     assert page.locator(".gcw-most").inner_text().startswith("255")  # the strip says what its maximum is
-    assert page.locator(".gcw-caption").inner_text() == "chelsea · 2 × 2 cells"
+    expect(page.locator(".gcw-caption")).to_have_text("chelsea · 2 × 2 cells")
     # a bar belongs to the other layer: it lays nothing on the picture
     seen = pixels(page)
     page.locator(".gcw-bar").first.hover()

@@ -124,7 +124,7 @@ function comparePart({ tip, say, signal, limits, mirror }, picture) {
     contrast.name(`${target.label} ${MINUS} ${other}`, `Δy = ${signed(target.score - compare.target.score)}`, `${shown?.name ?? "picture"}: contrast, ${target.label} rather than ${other}, at ${scene.layer.name}`);
     const against = scene.evidence === "counterfactual" ? "evidence against" : "positive evidence for";
     second.say(compare.max > 0 ? "" : `No ${against} ${other} at this layer.`);
-    contrast.say(compare.contrast_max > 0 ? `above 0: rather ${target.label} · below 0: rather ${other}` : "No difference: both maps are the same at this layer.");
+    contrast.say(compare.contrast_max > 0 ? `above 0: rather ${target.label}${JOINT}below 0: rather ${other}` : "No difference: both maps are the same at this layer.");
   }
 
   function showLimits() {

@@ -87,7 +87,7 @@ function exportPart({ root, model, say, signal, send, order }) {
     else {
       const bytes = bytesOf(buffers[0]);
       saveBytes(root, bytes, content.name, content.mime);
-      tell([`${content.name}, ${weightOf(bytes.length)}`, content.note].filter(Boolean).join(" · "));
+      tell([`${content.name}, ${weightOf(bytes.length)}`, content.note].filter(Boolean).join(JOINT));
     }
   }
 

@@ -87,7 +87,7 @@ function picturePart({ tip, say, signal, limits, keepProbe, onProbe, termsAt }) 
     const meaning = lens ? `activation A of channel #${lens.channel}${silent}` : EVIDENCE[scene?.evidence];
     const sees = fieldWords(scene, picture);
     const each = sees && !lens ? `each sees ${sees}` : "";
-    caption.textContent = [picture?.name, [cells, each].filter(Boolean).join(", "), scene?.remark, meaning].filter(Boolean).join(" · ");
+    caption.textContent = [picture?.name, [cells, each].filter(Boolean).join(", "), scene?.remark, meaning].filter(Boolean).join(JOINT);
   }
 
   /** The probe is nowhere, or back on the cell that is kept, of which nothing covers the picture. */

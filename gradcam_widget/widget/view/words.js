@@ -2,6 +2,9 @@
 
 const MINUS = "\u2212";
 
+/** Between two facts of a line: where it wraps, the dot stays with the fact before it. */
+const JOINT = "\u00a0· ";
+
 /** A number in three significant digits, with a real minus sign: 0.412, 12.3, −0.000530, 2.91e−6.
  *  `short`: in six characters, where there is little room. */
 function number(value, short = false) {
