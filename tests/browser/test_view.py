@@ -423,7 +423,7 @@ def test_the_tip_does_not_cover_a_cell_as_large_as_the_picture(view_open, width)
     assert not overlap(page.locator(".gcw-probe").bounding_box(), tip)
     assert tip["x"] >= 0
     assert tip["x"] + tip["width"] <= width
-    assert page.locator(".gcw-caption").inner_text() == "chelsea · 1 × 1 cell"
+    expect(page.locator(".gcw-caption")).to_have_text("chelsea · 1 × 1 cell")
 
 
 LISTEN = "() => { window.heard = []; document.addEventListener('keydown', e => window.heard.push(e.key)); }"
@@ -982,3 +982,78 @@ def test_a_layer_that_has_a_number_for_a_name_is_shown_with_the_word_before_it(v
     page = view_open(small(strip=strip(dict.fromkeys(("layer4.1", "blocks.9.conv", "3"), STRIP["conv_head"]))))
     first = page.locator(".gcw-layer .gcw-short:nth-child(2)")
     expect(first).to_have_text(["layer4.1", "conv", "3"])
+
+
+def whole_row() -> str:
+    """The row of controls as ipywidgets writes it, in what decides how wide each is."""
+
+    def labelled(name: str, kind: str, control: str) -> str:
+        return f'<div class="jupyter-widgets {kind}"><label class="widget-label">{name}</label>{control}</div>'
+
+    def listed(name: str, kind: str) -> str:
+        control = f"<select><option>{name} of all</option></select>"
+        return labelled(name, f"widget-dropdown {kind}", control)
+
+    def typed(name: str, kind: str) -> str:
+        return labelled(name, f"widget-text {kind}", f'<input type="text" value="{name}">')
+
+    def button(kind: str) -> str:
+        return f'<button class="jupyter-widgets jupyter-button {kind}"></button>'
+
+    sides = "".join(
+        f'<button class="jupyter-button widget-toggle-button">{side}</button>'
+        for side in ("positive", "signed", "counterfactual")
+    )
+    return f"""<div class="jupyter-widgets widget-box gradcam-controls">{listed("Picture", "gradcam-picture")}
+{button("gradcam-upload")}<div class="jupyter-widgets widget-box gradcam-layer-group">
+{button("gradcam-previous")}{listed("Layer", "gradcam-layer")}{button("gradcam-next")}</div>
+{listed("Show", "gradcam-show")}{typed("Class", "gradcam-class")}{listed("Method", "gradcam-method")}
+<div class="jupyter-widgets widget-toggle-buttons gradcam-evidence"><label>Evidence</label><div>{sides}</div></div>
+<div class="jupyter-widgets widget-box gradcam-pair">{typed("Compare with", "gradcam-class gradcam-compare")}
+{button("gradcam-alone")}</div>{listed("Colour map", "gradcam-colormap")}
+<div class="jupyter-widgets widget-slider gradcam-opacity"><label class="widget-label">Opacity</label>
+<div class="slider-container"><div class="slider"></div></div></div></div>"""
+
+
+@pytest.mark.parametrize("width", [326, 356, 386, 626, 666, 692, 716, 741, 766, 775, 816, 866, 966, 1138, 1246])
+def test_the_controls_fill_their_lines_and_none_stands_alone_in_the_last(view_open, width):
+    page = view_open(small(), controls=whole_row(), style=f".gradcam-controls {{ width: {width}px !important }}")
+    lines: dict[int, list[dict[str, float]]] = {}
+    for box in page.locator(".gradcam-controls > *").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect())"
+    ):
+        lines.setdefault(round(box["bottom"]), []).append(box)
+    assert len(list(lines.values())[-1]) >= 3
+    left = page.locator(".gradcam-controls").bounding_box()["x"]
+    assert all(line[-1]["right"] <= left + width + 0.5 for line in lines.values())
+    if width >= 692:
+        assert len(lines) == 2
+    if 692 <= width <= 816:
+        assert all(line[-1]["right"] >= left + width - 1 for line in lines.values())
+
+
+def test_no_line_of_the_caption_begins_with_a_dot(view_open):
+    remark = "the activation maps of this layer are not in this file"
+    page = view_open(small(scene=scene(CAM, ALPHA, CONTRIBUTION, evidence="signed", remark=remark)))
+    expect(page.locator(".gcw-caption")).to_have_text(
+        f"chelsea · 4 × 3 cells · {remark} · signed: for the class and against it"
+    )
+    # The dots of the caption that stand lower than the end of the fact before them, at each of many widths.
+    fallen = page.locator(".gcw-caption").evaluate(
+        """caption => {
+            const text = caption.firstChild, range = document.createRange(), fallen = [];
+            const top = (at) => {
+                range.setStart(text, at);
+                range.setEnd(text, at + 1);
+                return range.getBoundingClientRect().top;
+            };
+            for (let width = 120; width < 640; width += 3) {
+                caption.style.width = `${width}px`;
+                for (const { index } of text.data.matchAll(/·/g)) {
+                    if (top(index) > top(index - 2)) fallen.push([width, index]);
+                }
+            }
+            return fallen;
+        }"""
+    )
+    assert fallen == []

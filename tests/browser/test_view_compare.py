@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -423,3 +424,41 @@ def test_the_second_class_has_its_name_above_its_picture_on_a_phone(view_open, w
     assert name.evaluate("e => e.clientWidth > 0 && e.scrollWidth <= e.clientWidth")
     tops = [page.locator(f".gcw-plate-{kind} .gcw-map").bounding_box()["y"] for kind in ("second", "contrast")]
     assert tops[0] == tops[1]
+
+
+@pytest.mark.parametrize("width", [326, 358, 388, 480])
+def test_on_a_phone_the_bars_have_room_and_their_values_stand_below_them(view_open, width):
+    alpha, contribution = many(200)
+    sent = paired(first=alpha, alpha=alpha[::-1].copy(), contribution=contribution)
+    page = view_open(small(scene=sent), width=width, style="body { margin: 0 !important }")
+    next_frame(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    places = page.locator(".gcw-pairhead > span").evaluate_all("all => all.map(e => e.getBoundingClientRect())")
+    rows = page.locator(".gcw-bar").evaluate_all(
+        """bars => bars.map((bar) => {
+            const parts = bar.querySelectorAll('.gcw-track, .gcw-value, .gcw-fill');
+            return [bar, ...parts].map((part) => {
+                const words = document.createRange();
+                words.selectNodeContents(part);
+                const across = part.matches('.gcw-value') ? words : part; // of a value, what is written of it
+                const { left, right } = across.getBoundingClientRect();
+                const { top, bottom } = part.getBoundingClientRect();
+                return { kind: part.className.split(' ')[0], left, right, top, bottom };
+            });
+        })"""
+    )
+    assert len(rows) == 18
+    for (bar, *parts), following in zip(rows, [row[0] for row in rows[1:]] + [None], strict=True):
+        tracks, values, fills = (
+            [part for part in parts if part["kind"] == kind] for kind in ("gcw-track", "gcw-value", "gcw-fill")
+        )
+        for track, value, fill, place in zip(tracks, values, fills, places, strict=True):
+            assert track["right"] - track["left"] >= 68
+            assert track["left"] - 1 <= fill["left"] <= fill["right"] <= track["right"] + 1
+            assert value["top"] >= track["bottom"]
+            assert value["bottom"] <= bar["bottom"]
+            assert abs(place["left"] + place["right"] - track["left"] - track["right"]) <= 1
+        for left, right in pairwise(values):
+            assert left["right"] < right["left"]
+        assert values[-1]["right"] <= bar["right"]
+        assert following is None or bar["bottom"] <= following["top"]

@@ -42,6 +42,9 @@ function measure(width, paired) {
   return { wide, side };
 }
 
+/** The width of the view below which three bars and their values do not fit into one line. */
+const SLIM = 560;
+
 const MOST_LAYERS = 16; // whose activations are kept
 const PREVIEW_AFTER_MS = 30;
 
@@ -134,6 +137,7 @@ function render({ model: given, el }) {
     const side = compare.sideIn(width) ?? usual;
     root.dataset.layout = wide ? "wide" : "narrow";
     root.dataset.compare = !compare.isOn() ? "off" : compare.sideIn(width) ? "abreast" : "stacked";
+    root.toggleAttribute("data-slim", root.dataset.compare === "stacked" && width < SLIM);
     root.style.setProperty("--gcw-side", `${side}px`);
     const now = [width, side, wide, root.dataset.compare].join();
     if (now !== laid) channels.forgetSize();
