@@ -269,7 +269,7 @@ class GradCAM:
 
     def watch(self, image: object) -> Watch:
         """What tells later whether this picture and the model are still as they are now: ``changed()``."""
-        return self._within_memory(lambda: Watch(self.model, self._trace(image)[1].state, image))
+        return self._within_memory(lambda: Watch(self._trace(image)[1], image))
 
     def layers(self, image: object) -> tuple[Layer, ...]:
         """Every module call whose output is a feature map, in the order in which they ran."""

@@ -27,11 +27,13 @@ __all__ = [
     "autocasts",
     "gradients_on",
     "has_old_hooks",
+    "hooks_on",
     "lock_of",
     "never_compiled",
     "of_this_thread",
     "plain_arithmetic",
     "rewrites_itself",
+    "same_values",
     "undisturbed",
     "writes_to_tensors",
 ]
@@ -136,6 +138,11 @@ def _hooks_of(module: nn.Module) -> tuple[dict[int, Any], ...]:
     return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
 
 
+def hooks_on(modules: Sequence[nn.Module]) -> list[tuple[int, ...]]:
+    """The names of all hooks that are called in a pass of these modules; one that is added has a new one."""
+    return [*_hooks_of_all(), *(tuple(place) for module in modules for place in _hooks_of(module))]
+
+
 def _handles() -> int | None:
     """A number that is another one after any hook has been registered; None where torch has none."""
     return getattr(RemovableHandle, "next_id", None)
@@ -174,6 +181,15 @@ def _may_equal_another(value: Any) -> bool:
     return (
         value.numel() < 2 if isinstance(value, Tensor) else type(value).__eq__ not in (object.__eq__, None.__eq__)
     )
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one type and device are equal, value for value; NaN is equal to NaN."""
+    if torch.equal(one, other):
+        return True
+    if one.shape != other.shape or not (one.is_floating_point() or one.is_complex()):
+        return False
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _compare_addresses(tensors: list[Tensor], addresses: list[int], indices: list[int]) -> bool:
@@ -318,7 +334,7 @@ class _Parameters:
                 if tensor.data_ptr() != memory.data_ptr():
                     tensor.data = memory
         for memory, copy in zip(self._memories, self._copies, strict=False):
-            if not torch.equal(memory, copy):
+            if not same_values(memory, copy):
                 memory.copy_(copy)
         return moved or list(map(_version, self._tensors)) != self._versions
 
@@ -362,7 +378,7 @@ class _Buffers:
                     tensor.data = memory
         # Writes through .data leave the versions alone, so the values are compared, bit for bit.
         if list(map(_version, self._tensors)) != self._versions or not all(
-            map(torch.equal, self._copies(), self._bits)
+            map(same_values, self._copies(), self._bits)
         ):
             self._rewrite()
             return True
@@ -376,7 +392,7 @@ class _Buffers:
         versions = dict(zip(map(id, self._tensors), self._versions, strict=True))
         for group, bits in zip(self._groups.values(), self._bits, strict=True):
             for tensor, value in zip(group, torch.split(bits, [tensor.numel() for tensor in group]), strict=True):
-                if _version(tensor) != versions[id(tensor)] or not torch.equal(tensor.reshape(-1), value):
+                if _version(tensor) != versions[id(tensor)] or not same_values(tensor.reshape(-1), value):
                     with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                         tensor.copy_(value.view(tensor.shape))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradcam_widget.trace import Trace
 
-__all__ = ["LastPicture", "is_trace_of", "placed", "sees_writes"]
+__all__ = ["LastPicture", "is_trace_of", "placed"]
 
 
 class LastPicture:
@@ -18,7 +18,7 @@ class LastPicture:
     def __init__(self, image: object, number: int) -> None:
         self.number = number
         self._image: Tensor | None = None
-        if sees_writes(image):
+        if _sees_writes(image):
             self._image, self._version, self._place = image, image._version, _place(image)
             self._some = _some(image)
             self._values = self._some.clone()
@@ -37,8 +37,7 @@ class LastPicture:
         )
 
 
-def sees_writes(image: object) -> TypeGuard[Tensor]:
-    """Whether it is a tensor of which torch tells when it is written to."""
+def _sees_writes(image: object) -> TypeGuard[Tensor]:
     # Memory shared with numpy can be written to behind torch's back; torch marks it as not resizable.
     return (
         isinstance(image, Tensor)

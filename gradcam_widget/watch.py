@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gradcam_widget.harmless import ModelState, lock_of, writes_to_tensors
-from gradcam_widget.last_picture import LastPicture, sees_writes
+from gradcam_widget.harmless import hooks_on, lock_of, same_values, writes_to_tensors
+from gradcam_widget.last_picture import LastPicture, placed
 from gradcam_widget.settings import Settings
+from gradcam_widget.trace import Trace
 
 __all__ = ["Watch"]
 
@@ -20,16 +21,18 @@ class Watch:
     """Tells later whether a picture and a model are still as they are now. It runs nothing and changes nothing.
 
     Args:
-        model: the model.
-        state: of the model, taken when the picture ran through it.
+        trace: of the picture, by the model as it is.
         image: a tensor or several, which may be written to in place; whatever else is taken for what it was.
     """
 
-    def __init__(self, model: nn.Module, state: ModelState, image: object) -> None:
-        self._model = model
-        self._state = _Values(model) if writes_to_tensors(model) else state
+    def __init__(self, trace: Trace, image: object) -> None:
+        self._model = trace.model
+        self._state = _Values(trace.model) if writes_to_tensors(trace.model) else trace.state
         parts = image if isinstance(image, tuple) else (image,)
-        self._pictures = [_Still(part) for part in parts if isinstance(part, Tensor)]
+        inputs = [trace.lasting(tensor.detach()) for tensor in trace.inputs]
+        self._pictures = [
+            _Still(part, kept) for part, kept in zip(parts, inputs, strict=False) if isinstance(part, Tensor)
+        ]
 
     def changed(self, *, wait: bool = True) -> Literal["model", "picture"] | None:
         """What has changed since, as far as torch records it or an attribute of a module was assigned.
@@ -56,15 +59,18 @@ class _Values:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._modules = list(model.named_modules())
-        self._settings = Settings([module for _, module in self._modules])
+        modules = [module for _, module in self._modules]
+        self._settings, self._hooks = Settings(modules), hooks_on(modules)
         self._copies = {name: tensor.detach().clone() for name, tensor in _tensors_of(model)}
 
     def holds(self) -> bool:
         if list(self._model.named_modules()) != self._modules or not self._settings.hold():
             return False
+        if hooks_on([module for _, module in self._modules]) != self._hooks:
+            return False
         now = dict(_tensors_of(self._model))
         return list(now) == list(self._copies) and all(
-            now[name].dtype == copy.dtype and now[name].device == copy.device and torch.equal(now[name], copy)
+            now[name].dtype == copy.dtype and now[name].device == copy.device and same_values(now[name], copy)
             for name, copy in self._copies.items()
         )
 
@@ -74,14 +80,17 @@ def _tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 class _Still:
-    """A tensor, and what it was."""
+    """A tensor, and what the model had of it."""
 
-    def __init__(self, image: Tensor) -> None:
-        self._image = image
+    def __init__(self, image: Tensor, kept: Tensor) -> None:
+        self._image, self._kept = image, kept
         self._known = LastPicture(image, 0)
-        self._copy = None if sees_writes(image) else image.detach().clone()
 
     def holds(self) -> bool:
-        if self._copy is None:
-            return self._known.is_of(self._image)
-        return self._image.shape == self._copy.shape and torch.equal(self._image.detach(), self._copy)
+        if self._known.is_of(self._image):
+            return True
+        # It may be a part of a tensor that was written to elsewhere, or have its values again.
+        now = self._image.detach()
+        if now.numel() != self._kept.numel() or now.shape[-1:] != self._kept.shape[-1:]:
+            return False
+        return torch.equal(placed(now, self._kept).reshape(self._kept.shape), self._kept)

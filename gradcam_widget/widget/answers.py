@@ -148,9 +148,9 @@ class Answers:
         """Ask the engine, and check that its reply can be shown."""
         image, layers = self._input(view.image_index), self._layers_of(view.image_index)
         with self._counted():
+            watch = self.engine.watch(image)  # first, lest a change meanwhile be missed
             explanation, own = self._explain(image, view)
             scores = self.engine.predict(image)
-            watch = self.engine.watch(image)
         if len(own.layer.shape) != 3:
             raise ValueError(
                 f"layer: the widget shows pictures, whose feature maps are (K, h, w); {own.layer.name!r} has the "

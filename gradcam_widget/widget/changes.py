@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 import weakref
 from typing import Any
 
 from gradcam_widget.engine import GradCAM
 from gradcam_widget.neurons import fingerprint
+from gradcam_widget.watch import Watch
 from gradcam_widget.widget.canvas import Canvas
 from gradcam_widget.widget.cures import Cure
 from gradcam_widget.widget.notice import Notice
@@ -58,6 +60,7 @@ class Changes:
     _closed: bool
     _drawn: Any
     _failure: Notice | None
+    _input: Any
     _job: Any
     _layers: dict[int, Any]
     _lock: threading.RLock
@@ -65,6 +68,7 @@ class Changes:
     _unpaid: Any
     _aged: Notice | None = None  # what is said of a map that is out of date
     _picture_changed = False  # whether that is so since the map on show
+    _following = False  # whether an answer is on its way into view, controls and traits
 
     def _begin_changes(self) -> None:
         _tell_after_cells(self)
@@ -78,21 +82,36 @@ class Changes:
         """Compute and draw what is asked, where that is not what is shown."""
         raise NotImplementedError
 
-    def _renew(self, *, wait: bool = True) -> None:
+    def subject(self) -> tuple[object, Watch] | None:
+        """What the map on show is of: the picture, as the engine takes it, and what tells whether it and the model
+        are still what they were. None where there is no map.
+        """
+        with self._lock:
+            drawn = self._drawn
+            return None if drawn is None else (self._input(drawn.view.image_index), drawn.watch)
+
+    def _renew(self, *, wait: bool = True) -> bool:
         """Answer anew where what is on show is out of date: before more is told, or given away, of it.
 
         Args:
             wait: for a pass that runs at the moment, as in `gradcam_widget.watch.Watch.changed`.
+
+        Returns:
+            Whether what is on show holds then, as far as that is told. It does not where there is no answer.
         """
         with self._lock:
-            if self._drawn is not None and self._drawn.watch.changed(wait=wait) is not None:
+            if self._drawn is None or self._drawn.watch.changed(wait=wait) is None:
+                return True
+            if not self._following:
                 self.refresh()
+            return self._drawn.watch.changed(wait=wait) is None
 
     def _forget_changed(self, *, wait: bool) -> None:
         """Let nothing count as known that is of the model or the picture before they changed. Under the lock."""
-        self._aged = None
         changed = None if self._drawn is None else self._drawn.watch.changed(wait=wait)
         self._picture_changed = changed == "picture"
+        if changed is not None or wait:
+            self._aged = None
         if changed is None:
             return
         self._answered = None
@@ -112,17 +131,17 @@ class Changes:
             )
             self.names = {}
 
-    def _look_for_changes(self) -> None:
-        """Say so where the map on show is out of date; not while something is computed that takes long."""
-        if not self._lock.acquire(timeout=_MOST_SECONDS):
+    def _look_for_changes(self, seconds: float) -> None:
+        """Say so where the map on show is out of date; not while something is computed that takes longer."""
+        if not self._lock.acquire(timeout=seconds):
             return
         try:
             drawn = self._drawn
-            if self._closed or drawn is None or self._aged or self._failure or self._unpaid or self._job:
+            if self._closed or drawn is None or self._failure or self._unpaid or self._job:
                 return
             changed = drawn.watch.changed(wait=False)
-            if changed is not None:
-                self._aged = _WORDS[changed]
+            before, self._aged = self._aged, None if changed is None else _WORDS[changed]
+            if self._aged is not before:
                 self._canvas.say(self._aged)
         finally:
             self._lock.release()
@@ -145,9 +164,10 @@ def _tell_after_cells(explorer: Changes) -> None:
 
 
 def _after_cell(result: object = None) -> None:
+    end = time.monotonic() + _MOST_SECONDS
     for explorer in list(_open):
         try:
-            explorer._look_for_changes()
+            explorer._look_for_changes(max(0.0, end - time.monotonic()))
         except Exception:
             # It is no business of the cell that has just run.
             _log.debug("Whether the model has changed is not known", exc_info=True)

@@ -36,6 +36,10 @@ _NO_MAP = {
     "title": "There is no map to check",
     "message": "A check is one of the map on show. Choose a method, layer and class that show one, then run it.",
 }
+_CHANGED = {
+    "title": "The model or the picture has changed meanwhile",
+    "message": "What was found is of no map that can be shown. Run the check again.",
+}
 _DOTS = 144  # per inch of a figure, twice what a page has
 
 
@@ -194,13 +198,14 @@ class CheckPanel(anywidget.AnyWidget):
 
     def _begin(self) -> _Job | None:
         self._explorer.refresh()  # the map that is checked is one of the model as it is
+        subject = self._explorer.subject()
         with self._lock:
             key = self._key()
-            if key is None:
+            if key is None or subject is None:
                 self.notice = _NO_MAP
-            if key is None or self._job is not None:
+            if key is None or subject is None or self._job is not None:
                 return None
-            self._job = job = _Job(key, CHECKS[self.check])
+            self._job = job = _Job(key, CHECKS[self.check], *subject)
             self.notice = {}
             self.task = {"done": 0, "total": 0}
             return job
@@ -215,14 +220,15 @@ class CheckPanel(anywidget.AnyWidget):
         """Run a check, or leave off where nobody wants it any more."""
         key, check, explorer = job.key, job.check, self._explorer
         others = [image for image in explorer.pictures.values() if image is not key.image]
-        asked = Asked(explorer.engine, key.image, key.target, key.layer, key.method, others)
+        asked = Asked(explorer.engine, job.image, key.target, key.layer, key.method, others)
         started = time.perf_counter()
         notice: dict[str, Any] = {}
         try:
-            watch = explorer.engine.watch(key.image)
             found = check.run(asked, lambda done, total: self._tell(job, done, total))
             seconds = time.perf_counter() - started
             message = _message(found, key)
+            if job.watch.changed():
+                notice = _CHANGED
         except Cancelled:
             return
         except Exception as error:
@@ -239,7 +245,7 @@ class CheckPanel(anywidget.AnyWidget):
                     self._pass_seconds = seconds / max(1, _units(cost))
                 while len(self._found) >= _KEPT:
                     del self._found[next(iter(self._found))]
-                self._found[key, check.name] = _Found(found, message, watch)
+                self._found[key, check.name] = _Found(found, message, job.watch)
             self.notice = notice
             self._follow()
 
@@ -321,6 +327,8 @@ class _Job:
 
     key: _Key
     check: Check
+    image: object  # as the engine takes it
+    watch: Watch
     next_word: float = 0.0
     ended: threading.Event = field(default_factory=threading.Event)
 

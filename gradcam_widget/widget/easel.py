@@ -195,14 +195,13 @@ class _Easel:
             now = explorer.explanation
             return progress(done, total) and now is not None and self._asks(now) == asks
 
-        image = self._image(explorer.image_index)
+        image, watch = explorer.subject()
         try:
-            watch = explorer.engine.watch(image)
             found = explorer.engine.occlude(image, explanation.target, progress=goes_on)
         except Cancelled:
             return None
         now = explorer.explanation
-        if now is None or self._asks(now) != asks:
+        if now is None or self._asks(now) != asks or watch.changed():
             return None
         self._occlusion = _Shown(
             asks, found, self.pad.picture if asks[0] != self._base_of(asks[0]) else self.pad.original, watch

@@ -353,7 +353,7 @@ class GradCAMWidget(
 
     def _follow_state(self, *, wait: bool = False) -> None:
         """The same. ``wait``: also for a pass that runs at the moment, to know whether the model has changed."""
-        with self._lock:
+        with self._lock, self._follows():
             self._forget_changed(wait=wait)
             while not self._closed:
                 view = self._state.snapshot()
@@ -386,6 +386,15 @@ class GradCAMWidget(
                 self._fill_names()
                 self._look_ahead()
 
+    @contextmanager
+    def _follows(self) -> Iterator[None]:
+        """What is set inside follows an answer, so that nobody need ask whether that still holds."""
+        before, self._following = self._following, True
+        try:
+            yield
+        finally:
+            self._following = before
+
     def class_channels(self, classes: int = 5, channels: int = 12) -> ClassChannels:
         """The channel weights of the likeliest classes at the layer on show, where they are strongest.
 
@@ -404,8 +413,7 @@ class GradCAMWidget(
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}: expected a positive int; got {value!r}")
         with self._lock:
-            self._renew()
-            drawn = self._drawn
+            drawn = self._drawn if self._renew() else None
             if drawn is None:
                 raise RuntimeError("There is no map, so that there are no classes to compare at its layer")
             row = METHODS[drawn.view.method]
@@ -583,6 +591,7 @@ class GradCAMWidget(
                 self._canvas.show(drawn.scene, drawn.picture, self._state.colormap if new else None, drawn.pixels)
                 # The picture has gone; the widget need not keep a second copy.
                 self._drawn = drawn = replace(drawn, picture=None, pixels=None)
+                self._aged = None
                 self._pick_anew(drawn)
             # The kernel sends from a thread of its own, which would wait until this one has done all the rest.
             time.sleep(_TURN_SECONDS)
@@ -592,7 +601,7 @@ class GradCAMWidget(
         """Let notice, controls and traits follow what was asked and answered."""
         failed, unpaid, drawn = self._failure, self._unpaid, self._drawn
         if self._job is None:
-            self._canvas.say(failed, None if unpaid is None else unpaid.task)
+            self._canvas.say(failed or self._aged, None if unpaid is None else unpaid.task)
         if unpaid is not None:
             choices = unpaid.choices
         else:
@@ -751,6 +760,7 @@ class GradCAMWidget(
         self._canvas.class_table = change["new"]
         with self._lock:
             if not self._closed:
+                self._renew()
                 self._fill_classes()
 
     def _on_canvas_class_table(self, change: Any) -> None:
@@ -816,7 +826,7 @@ class GradCAMWidget(
 
     def _on_controls_filter(self, _: object) -> None:
         with self._lock:
-            self._renew(wait=False)
+            self._renew()
             if not self._closed:
                 self._fill_strip()
                 self._look_ahead()

@@ -141,7 +141,7 @@ class Exports(Plates):
                 contrast=None if compared is None else compared.contrast,
             ).lines()
 
-    def _renew(self, *, wait: bool = True) -> None:
+    def _renew(self, *, wait: bool = True) -> bool:
         raise NotImplementedError
 
     # -- a picture for where there are no widgets --------------------------------------------------------------

@@ -147,7 +147,7 @@ class HandOut:
     def _check_open(self) -> None:
         raise NotImplementedError
 
-    def _renew(self, *, wait: bool = True) -> None:
+    def _renew(self, *, wait: bool = True) -> bool:
         raise NotImplementedError
 
     def _input(self, image_index: int) -> object:

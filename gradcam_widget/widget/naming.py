@@ -47,6 +47,7 @@ class Naming(traitlets.HasTraits):
     _unpaid: Any
     _lock: threading.RLock
     _check_open: Any
+    _renew: Any
     _edition = 0  # counts how often the names have been set, since the view keeps patches
 
     @traitlets.validate("names")
@@ -65,6 +66,7 @@ class Naming(traitlets.HasTraits):
         with self._lock:
             if self._closed:
                 return
+            self._renew()  # they are names of the model as it is
             self._edition += 1
             # The words come and go with the names, unless the user has chosen panels.
             if change["new"] and self.panels == DEFAULT_PANELS:

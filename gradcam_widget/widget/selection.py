@@ -96,8 +96,7 @@ class Selection(traitlets.HasTraits):
         """
         self._check_open()
         with self._lock:
-            self._renew()
-            if self._drawn is None:
+            if not self._renew() or self._drawn is None:
                 raise RuntimeError("There is no map, so that no channel can be left out of it")
             view, layer = self._drawn.view, self._drawn.explanation.layer
             found = self.engine.ablate(self._input(view.image_index), self.channels_off, view.target, layer)
@@ -122,7 +121,7 @@ class Selection(traitlets.HasTraits):
     def _asked(self) -> object:
         raise NotImplementedError
 
-    def _renew(self, *, wait: bool = True) -> None:
+    def _renew(self, *, wait: bool = True) -> bool:
         raise NotImplementedError
 
     def _as_mirror(self) -> AbstractContextManager[None]:
@@ -147,10 +146,14 @@ class Selection(traitlets.HasTraits):
 
     def _on_own_channels_off(self, _: object) -> None:
         with self._lock:
-            if self._drawn is not None and tuple(self._drawn.off) != self.channels_off:
-                self._renew(wait=False)  # with these channels left out
             drawn = self._drawn
             if drawn is None or tuple(drawn.off) == self.channels_off:
+                return
+            known = self._knows_terms(drawn)
+            if not self._renew(wait=not known) and not known:
+                return  # there is no answer any more, so that it tells nothing
+            drawn = self._drawn
+            if tuple(drawn.off) == self.channels_off:
                 return
             scene = self._without(drawn, self.channels_off)
             message = scene.message(self._canvas.revision + 1)
@@ -195,6 +198,10 @@ class Selection(traitlets.HasTraits):
             )
             self._terms = drawn.explanation, terms.numpy()
         return self._terms[1]
+
+    def _knows_terms(self, drawn: Any) -> bool:
+        """Whether the engine need not be asked for what the channels of an answer add."""
+        return drawn.comparison is None and self._terms is not None and self._terms[0] is drawn.explanation
 
     def _pick_anew(self, drawn: Any) -> None:
         """Let the traits follow an answer that has just been drawn: what belongs to another layer is gone."""
@@ -252,10 +259,11 @@ class Selection(traitlets.HasTraits):
         """Channels to leave out, or a question. What is about an earlier scene is not heard."""
         try:
             with self._lock:
-                self._renew(wait=False)
+                known = self._drawn is not None and self._knows_terms(self._drawn)
+                holds = self._renew(wait=not known) or known
                 if message["type"] == "ablate":
                     self.ablate()
-                elif self._drawn is None or message.get("base") != self._canvas.base:
+                elif not holds or self._drawn is None or message.get("base") != self._canvas.base:
                     return
                 elif message["type"] == "terms":
                     self._give_terms(int(message["cell"]))

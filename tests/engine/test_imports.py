@@ -84,7 +84,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "last_picture": ("trace",),
     "traces": ("cache", "forward_graphs", "last_picture", "trace", "tracer"),
-    "watch": ("harmless", "last_picture", "settings"),
+    "watch": ("harmless", "last_picture", "settings", "trace"),
     "resolution": ("arguments", "layers", "targets", "trace"),
     "engine": (
         "ablation",
@@ -396,6 +396,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "widget.changes": (
         "engine",
         "neurons",
+        "watch",
         "widget.canvas",
         "widget.cures",
         "widget.notice",

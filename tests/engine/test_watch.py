@@ -95,12 +95,22 @@ def test_what_is_asked_changes_nothing(name, asked):
     assert watch.changed() is None
 
 
+def test_a_part_of_a_batch_that_is_written_to_elsewhere():
+    batch = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(6))
+    watch = GradCAM(Weighted().eval()).watch(batch[0])
+    batch[2].mul_(0.5)
+    assert watch.changed() is None
+    batch[0].mul_(0.5)
+    assert watch.changed() == "picture"
+
+
 MOODS: dict[str, Callable[[nn.Module], object]] = {
     "a parameter": lambda m: m.get_parameter("conv.weight").data.mul_(2),
     "a buffer": lambda m: m.get_buffer("running").data.add_(1),
     "a module": lambda m: setattr(m, "relu", nn.Tanh()),
     "a setting": lambda m: setattr(m.conv, "stride", (2, 2)),
     "a type": lambda m: m.double(),
+    "a hook": lambda m: m.conv.register_forward_hook(lambda module, args, output: output * 2),
 }
 
 

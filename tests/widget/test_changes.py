@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ from tiny import Four, Tiny, green_right, red_left
 from torch import nn
 
 from gradcam_widget import name_channels
+from gradcam_widget.harmless import lock_of
+from gradcam_widget.inputs import Preprocess
 from gradcam_widget.widget import changes
 from gradcam_widget.widget.explorer import GradCAMWidget
 
@@ -390,3 +393,160 @@ def test_a_scene_made_ahead_while_the_model_changes_is_not_sent(make, monkeypatc
 
     monkeypatch.setattr(widget, "_explain", changed_meanwhile)
     assert widget._scene_at(widget._drawn, "conv") is None
+
+
+# -- in the middle of something --------------------------------------------------------------------------------
+
+
+def busy(model: nn.Module) -> tuple[threading.Thread, threading.Event]:
+    """A pass of the model that an engine runs elsewhere, until the event is set."""
+    begun, end = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with lock_of(model):
+            begun.set()
+            end.wait(PATIENCE)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(PATIENCE)
+    return thread, end
+
+
+def test_a_mark_stays_while_nothing_can_be_told(make, cell):
+    widget = make()
+    teach(widget)
+    cell()
+    thread, end = busy(widget.engine.model)
+    widget.opacity = 0.3
+    assert (widget._canvas.notice["mark"], score(widget)) == ("out of date", 2)
+    end.set()
+    thread.join()
+
+
+def test_what_needs_the_engine_waits_until_it_can_be_told(make):
+    widget = make()
+    teach(widget)
+    thread, end = busy(widget.engine.model)
+    threading.Timer(0.2, end.set).start()
+    widget.channels_off = (1,)
+    assert (score(widget), decode(widget._canvas.scene["cam"]).tolist()) == (4, [[2, 0], [2, 0]])
+    thread.join()
+
+
+def test_a_mark_goes_when_the_change_was_taken_back(make, cell):
+    widget = make()
+    handle = widget.engine.model.conv.register_forward_hook(lambda *_: None)
+    cell()
+    assert widget._canvas.notice["title"] == "The model has changed"
+    handle.remove()
+    cell()
+    assert (widget._canvas.notice, score(widget)) == ({}, 2)
+
+
+def test_a_map_that_waits_for_passes_is_told_nothing_more_of(make):
+    widget = make()
+    widget.method = "ScoreCAM"
+    before = widget._canvas.scene
+    teach(widget)
+    widget.channels_off = (1,)
+    browser_says(widget._canvas, type="terms", base=widget._canvas.base, cell=0)
+    assert widget._canvas.scene == before
+    assert widget._canvas.terms == {}
+    for question in (widget.ablate, widget.class_channels):
+        with pytest.raises(RuntimeError, match="There is no map"):
+            question()
+    widget.compute()
+    assert (widget.explanation.method, widget.channels_off, score(widget)) == ("ScoreCAM", (1,), 4)
+
+
+def test_a_change_while_the_answer_is_computed_is_noticed(make, monkeypatch, cell):
+    widget = make()
+    predict = widget.engine.predict
+
+    def changed_meanwhile(image: Any) -> Any:
+        found = predict(image)
+        monkeypatch.undo()
+        teach(widget)
+        return found
+
+    monkeypatch.setattr(widget.engine, "predict", changed_meanwhile)
+    widget.target = "dog"
+    widget.refresh()
+    assert score(widget) == 2
+
+
+def test_a_check_of_a_model_that_changes_meanwhile_has_no_result(make, monkeypatch):
+    widget = make()
+    panel = widget.children[2].children[0]
+    tell = panel._tell
+
+    def changed_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        teach(widget)
+        return tell(*arguments)
+
+    monkeypatch.setattr(panel, "_tell", changed_meanwhile)
+    assert panel.run("deletion_insertion") is None
+    assert (panel.result, panel.notice["title"]) == ({}, "The model or the picture has changed meanwhile")
+
+
+def test_the_picture_on_show_is_checked_whatever_became_of_the_file(make):
+    array = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    widget = make(images=array, transform=Preprocess(16, 16, mean=(0, 0, 0), std=(1, 1, 1)))
+    expected = widget.check("deletion_insertion")
+    panel = widget.children[2].children[0]
+    panel._found.clear()
+    array[:] = 0
+    found = widget.check("deletion_insertion")
+    assert (found.deletion_area, found.insertion_area) == (expected.deletion_area, expected.insertion_area)
+
+
+def test_names_come_beside_a_map_of_the_model_as_it_is(make):
+    pictures = {"red": red_left(8), "green": green_right(8)}
+    widget = make(images=pictures)
+    teach(widget)
+    widget.names = name_channels(widget.engine, pictures, "pool")
+    assert widget._canvas.names
+    assert score(widget) == 4
+
+
+def test_the_table_belongs_to_the_scene(make):
+    widget = make()
+    teach(widget)
+    widget.class_table = True
+    assert widget._canvas.classes["revision"] == widget._canvas.base
+    assert score(widget) == 4
+
+
+def test_a_cell_waits_for_all_busy_explorers_together(make, cell, monkeypatch):
+    monkeypatch.setattr(changes, "_MOST_SECONDS", 0.3)
+    widgets = [make() for _ in range(5)]
+    begun, end = threading.Barrier(6), threading.Event()
+
+    def hold(widget: GradCAMWidget) -> None:
+        with widget._lock:
+            begun.wait(PATIENCE)
+            end.wait(PATIENCE)
+
+    threads = [threading.Thread(target=hold, args=(widget,)) for widget in widgets]
+    for thread in threads:
+        thread.start()
+    begun.wait(PATIENCE)
+    started = time.monotonic()
+    cell()
+    assert time.monotonic() - started < 1.2
+    end.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_buffer_that_is_not_a_number_is_no_change(make, cell):
+    model = Four()
+    model.register_buffer("calibration", torch.full((2,), float("nan")))
+    widget = make(model)
+    assert score(widget) == 2
+    passes = widget.engine.passes
+    cell()
+    widget.refresh()
+    assert (widget._canvas.notice, widget.engine.passes) == ({}, passes)
