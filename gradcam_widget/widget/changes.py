@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import ExitStack
 from typing import Any
 
 from gradcam_widget.engine import GradCAM
+from gradcam_widget.harmless import lock_of
 from gradcam_widget.neurons import fingerprint
 from gradcam_widget.watch import Watch
 from gradcam_widget.widget.canvas import Canvas
@@ -133,18 +135,18 @@ class Changes:
 
     def _look_for_changes(self, seconds: float) -> None:
         """Say so where the map on show is out of date; not while something is computed that takes longer."""
-        if not self._lock.acquire(timeout=seconds):
-            return
-        try:
+        with ExitStack() as held:
+            for lock in (self._lock, lock_of(self.engine.model)):  # in the order in which all others take them
+                if not lock.acquire(timeout=seconds):
+                    return
+                held.callback(lock.release)
             drawn = self._drawn
             if self._closed or drawn is None or self._failure or self._unpaid or self._job:
                 return
-            changed = drawn.watch.changed(wait=False)
+            changed = drawn.watch.changed()
             before, self._aged = self._aged, None if changed is None else _WORDS[changed]
             if self._aged is not before:
                 self._canvas.say(self._aged)
-        finally:
-            self._lock.release()
 
 
 _open: weakref.WeakSet[Changes] = weakref.WeakSet()

@@ -395,6 +395,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "widget.changes": (
         "engine",
+        "harmless",
         "neurons",
         "watch",
         "widget.canvas",

@@ -413,12 +413,14 @@ def busy(model: nn.Module) -> tuple[threading.Thread, threading.Event]:
     return thread, end
 
 
-def test_a_mark_stays_while_nothing_can_be_told(make, cell):
+def test_a_mark_stays_while_nothing_can_be_told(make, cell, monkeypatch):
+    monkeypatch.setattr(changes, "_MOST_SECONDS", 0.05)
     widget = make()
     teach(widget)
     cell()
     thread, end = busy(widget.engine.model)
     widget.opacity = 0.3
+    cell()
     assert (widget._canvas.notice["mark"], score(widget)) == ("out of date", 2)
     end.set()
     thread.join()
